@@ -1,0 +1,34 @@
+# Each command sets up .venv first when that is needed; nothing has to be installed by hand.
+BIN := .venv/bin
+.PHONY: setup run test test-all lab down check format bench reference sample
+
+setup:
+	@environment_setup/install-requirements.sh
+
+run: setup  ## the whole runbook on this machine
+	@$(BIN)/runbook run all $(ARGS)
+
+test: setup  ## everything once, one of each kind of fault
+	@$(BIN)/pytest -q -m "not slow and not browser" $(ARGS)
+
+test-all: setup  ## every fault, every page in a browser; about an hour
+	@$(BIN)/pytest -q $(ARGS)
+
+lab: setup  ## JupyterLab on the notebooks
+	@$(BIN)/jupyter lab --notebook-dir notebooks
+
+down: setup  ## stop everything the local platform runs
+	@$(BIN)/runbook down
+
+check: setup  ## format, lint, types, anatomy
+	@$(BIN)/ruff format --check .
+	@$(BIN)/ruff check .
+	@$(BIN)/mypy
+	@$(BIN)/runbook check
+
+format: setup
+	@$(BIN)/ruff format .
+	@$(BIN)/ruff check --fix-only .
+
+bench: setup  ## the benchmarks; run on purpose, on a quiet machine
+	@$(BIN)/pytest -q tests/benchmarks $(ARGS)

@@ -1,0 +1,57 @@
+#!/usr/bin/env bash
+# Makes .venv from the one lock. Safe to call before every command: when nothing has changed it is done at once.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+lock=environment_setup/requirements.lock
+stamp=.venv/.installed
+
+wanted=$(cat "$lock" pyproject.toml | cksum)
+if [ -x .venv/bin/runbook ] && [ "$(cat "$stamp" 2>/dev/null)" = "$wanted $PWD" ]; then
+    exit 0
+fi
+
+fits() { "$1" -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' 2>/dev/null; }
+
+python=""
+for candidate in ${PYTHON:-} python3 python3.13 python3.12 python3.11 python; do
+    if command -v "$candidate" >/dev/null && fits "$candidate"; then python=$candidate; break; fi
+done
+if [ -z "$python" ]; then
+    echo "No Python 3.11 to 3.13 found. Debian/Ubuntu: sudo apt-get install git make python3 python3-venv; macOS: brew install git make python@3.13" >&2
+    exit 2
+fi
+
+if ! "$python" -c 'import venv, ensurepip' 2>/dev/null; then
+    package=$("$python" -c 'import sys; print("python%d.%d-venv" % sys.version_info[:2])')
+    if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
+        echo "Python's venv is missing: installing the Debian package $package."
+        apt-get update -qq
+        DEBIAN_FRONTEND=noninteractive apt-get install -y -qq "$package"
+    else
+        echo "Python's venv is missing. Install it with: sudo apt-get install $package" >&2
+        exit 2
+    fi
+fi
+
+echo "Setting up .venv with $("$python" --version) from $lock ..."
+rm -f "$stamp"
+if [ ! -x .venv/bin/python ] || ! fits .venv/bin/python; then
+    rm -rf .venv
+    "$python" -m venv .venv
+fi
+uv=$(command -v uv || true)
+if [ -z "$uv" ]; then
+    pinned=$(sed -n 's/^\(uv==[^ ]*\) .*/\1/p' "$lock")
+    .venv/bin/python -m pip install --quiet --disable-pip-version-check "$pinned" && uv=.venv/bin/uv || uv=""
+fi
+if [ -n "$uv" ]; then
+    # Compiled here once, else every first start of a scoring server pays for it.
+    "$uv" pip sync --quiet --python .venv/bin/python --require-hashes --compile-bytecode "$lock"
+    "$uv" pip install --quiet --python .venv/bin/python --no-deps --no-build-isolation --editable .
+else
+    echo "uv is not to be had here: installing with pip, which takes a few minutes."
+    .venv/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes --requirement "$lock"
+    .venv/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+fi
+echo "$wanted $PWD" >"$stamp"
+echo "Ready: .venv/bin/runbook"
