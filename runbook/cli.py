@@ -1,0 +1,267 @@
+"""The commands; parsing and printing only."""
+
+from __future__ import annotations
+
+import json
+import logging
+import shlex
+import signal
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+
+from runbook.errors import RunbookError
+
+TARGETS = click.Choice(["local", "azure"])
+STAGES = click.Choice(["dev", "prod"])
+PLANS = click.Choice(["all", "ci", "cd"])
+
+
+class Commands(click.Group):
+    """Shows our errors as one message without a traceback, and turns them into the exit code."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the command; exit 1 when something failed, 2 when it was used wrongly."""
+        try:
+            return super().invoke(ctx)
+        except RunbookError as error:
+            if ctx.params.get("debug"):
+                raise
+            click.echo(f"Error: {error}", err=True)
+            sys.exit(error.exit_code)
+
+
+@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.option("--debug", is_flag=True, help="Show the traceback of an error.")
+def main(debug: bool) -> None:
+    """Take a model from data to a tested, autoscaled endpoint, by notebooks that leave reports."""
+    logging.basicConfig(level=logging.DEBUG if debug else logging.ERROR, format="%(levelname)s %(name)s: %(message)s")
+    # A pipeline agent that is cancelled sends SIGTERM: it must leave the same evidence as Ctrl-C.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+
+
+@main.command()
+@click.argument("plan_name", metavar="[all|ci|cd]", type=PLANS, default="all")
+@click.option("--target", type=TARGETS, default="local", show_default=True)
+@click.option("--from", "source", metavar="DIR|RUN_ID", help="cd: CI's result; default the latest green ci run here.")
+@click.option("--resume", metavar="RUN_ID", help="Go on with a run: finished steps whose inputs are unchanged stay.")
+@click.option("--run-id", metavar="RUN_ID", help="Name of the run; default the build id, else local-<time>.")
+@click.option(
+    "-f",
+    "files",
+    multiple=True,
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="A params file over the stage's.",
+)
+@click.option("-p", "overrides", multiple=True, metavar="KEY=VALUE", help="One value over all files.")
+def run(
+    plan_name: str,
+    target: str,
+    source: str | None,
+    resume: str | None,
+    run_id: str | None,
+    files: tuple[Path, ...],
+    overrides: tuple[str, ...],
+) -> None:
+    """Run the whole runbook, or its CI or CD half.
+
+    runbook run all -p cv_repeats=2
+    """
+    from runbook import manifest, plan
+
+    if resume:
+        earlier = manifest.load(resume)
+        if earlier.plan not in plan.PLANS:
+            raise click.UsageError(
+                f"{resume} ran single steps; run the step again with: runbook step NAME --run-id {resume}"
+            )
+        plan_name, target, run_id = earlier.plan, earlier.target, resume
+        source = source or earlier.source_run
+    if plan_name == "cd" and not resume:
+        source = source or plan.latest_ci()
+    _run(
+        plan.Request(
+            plan_name,
+            plan.PLANS[plan_name],
+            target,
+            run_id or plan.new_run_id(),
+            _command(),
+            source,
+            files,
+            overrides,
+            bool(resume),
+        ),
+        closing=plan_name != "ci",
+    )
+
+
+@main.command()
+@click.argument("name")
+@click.option("--stage", type=STAGES)
+@click.option("--target", type=TARGETS, default="local", show_default=True)
+@click.option(
+    "--run-id", metavar="RUN_ID", help="The run this step belongs to; its handoffs are read and written there."
+)
+@click.option("--from", "source", metavar="DIR|RUN_ID", help="CI's result, for a step of CD in a new run.")
+@click.option(
+    "--here",
+    is_flag=True,
+    help="Run the notebook in this process even where the platform would send it to the compute.",
+)
+@click.option(
+    "-f",
+    "files",
+    multiple=True,
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="A params file over the stage's.",
+)
+@click.option("-p", "overrides", multiple=True, metavar="KEY=VALUE", help="One value over all files.")
+def step(
+    name: str,
+    stage: str | None,
+    target: str,
+    run_id: str | None,
+    source: str | None,
+    here: bool,
+    files: tuple[Path, ...],
+    overrides: tuple[str, ...],
+) -> None:
+    """Run one step.
+
+    runbook step 95_rollback --stage prod
+    """
+    from runbook import plan
+
+    this = plan.single(name, stage)
+    half = "ci" if name in plan.CI else "cd" if this in plan.PLANS["cd"] else name
+    _run(
+        plan.Request(half, [this], target, run_id or plan.new_run_id(), _command(), source, files, overrides),
+        closing=False,
+    )
+
+
+@main.command("plan")
+@click.argument("plan_name", metavar="[all|ci|cd]", type=PLANS, default="all")
+@click.option("--target", type=TARGETS, default="local", show_default=True)
+@click.option(
+    "-f",
+    "files",
+    multiple=True,
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="A params file over the stage's.",
+)
+@click.option("-p", "overrides", multiple=True, metavar="KEY=VALUE", help="One value over all files.")
+@click.option("--bodies", is_flag=True, help="Also show what would be sent.")
+def plan_command(
+    plan_name: str, target: str, files: tuple[Path, ...], overrides: tuple[str, ...], bodies: bool
+) -> None:
+    """Show what would run, with resolved parameters; changes nothing."""
+    from runbook import plan, show
+
+    request = plan.Request(plan_name, plan.PLANS[plan_name], target, "RUN_ID", _command(), None, files, overrides)
+    click.echo(show.plan(request.steps, plan.resolve(request)))
+    if bodies:
+        click.echo(show.bodies(target))
+
+
+@main.command()
+def check() -> None:
+    """Check notebooks, params, deployment files and pipelines."""
+    from runbook import anatomy, repository
+
+    problems = anatomy.everything()
+    for problem in problems:
+        click.echo(problem, err=True)
+    if problems:
+        click.echo(f"{len(problems)} problem{'s' * (len(problems) != 1)}.", err=True)
+        sys.exit(1)
+    click.echo(
+        f"{len(list(repository.NOTEBOOKS.glob('*.ipynb')))} notebooks, params, deployment files and pipelines keep their rules."
+    )
+
+
+@main.command()
+@click.argument("stage", type=STAGES)
+@click.option("--target", type=TARGETS, default="local", show_default=True)
+@click.option("--json", "as_json", is_flag=True, help="Everything, with both keys.")
+@click.option("--key", is_flag=True, help="Only the primary key.")
+def endpoint(stage: Any, target: str, as_json: bool, key: bool) -> None:
+    """Show what serves on a stage; the key only when asked for.
+
+    curl -H "Authorization: Bearer $(runbook endpoint prod --key)" ...
+    """
+    from runbook import platform, show
+
+    found = platform.open(target)
+    if key:
+        click.echo(found.keys(stage).primary)
+    elif as_json:
+        click.echo(json.dumps(show.endpoint_fields(found, stage), indent=2))
+    else:
+        click.echo(show.endpoint(found, stage))
+
+
+@main.command()
+def status() -> None:
+    """Show what the local platform runs."""
+    from runbook import show
+
+    click.echo(show.status())
+
+
+@main.command()
+def down() -> None:
+    """Stop everything the local platform runs; its state stays, and the next run revives it."""
+    from runbook.platform.local import LocalPlatform
+
+    stopped = LocalPlatform().down()
+    for line in stopped:
+        click.echo(f"stopped {line}")
+    click.echo("Nothing of the local platform runs any more." if stopped else "Nothing was running.")
+
+
+@main.command()
+@click.argument("run_id")
+def report(run_id: str) -> None:
+    """Render a run's pages again from its evidence."""
+    from runbook import report as pages
+    from runbook import repository
+
+    folder = repository.run_folder(run_id)
+    for result in sorted(folder.glob("*/result.json")):
+        pages.step(result.parent)
+    click.echo(pages.run(folder))
+    pages.runs(repository.reports())
+
+
+@main.command()
+@click.argument("run_id")
+def verify(run_id: str) -> None:
+    """Compare a run's files with the digests taken when it ended."""
+    from runbook import manifest
+
+    problems = manifest.verify(run_id)
+    for problem in problems:
+        click.echo(problem, err=True)
+    if problems:
+        sys.exit(1)
+    click.echo(f"{len(manifest.load(run_id).files)} files of {run_id} are as they were when it ended.")
+
+
+def _run(request: Any, closing: bool) -> None:
+    from runbook import plan, platform, show
+    from runbook.console import Terminal
+
+    with Terminal() as terminal:
+        this = plan.run(request, platform.open(request.target), terminal)
+    click.echo(show.closing(this, endpoints=closing))
+
+
+def _command() -> str:
+    return shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])
+
+
+if __name__ == "__main__":
+    main()

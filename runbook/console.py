@@ -1,0 +1,97 @@
+"""What an onlooker sees: a bar and a line per step in a terminal, plain lines in CI, Azure DevOps' commands in a pipeline."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from pathlib import Path
+
+from rich.console import Console as RichConsole
+from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+from runbook.step import Result, Step
+
+WORDS = {
+    "passed": "passed",
+    "failed": "FAILED",
+    "not_needed": "not needed",
+    "not_run": "not run",
+    "cancelled": "CANCELLED",
+}
+STYLES = {"passed": "green", "not_needed": "green", "failed": "bold red", "cancelled": "bold red"}
+
+
+class Terminal:
+    """Progress of one run; use as a context manager, so that the bar never survives an error."""
+
+    def __init__(self) -> None:
+        self._console = RichConsole(file=sys.stdout, highlight=False, soft_wrap=True)
+        self._pipeline = "TF_BUILD" in os.environ
+        columns = (
+            SpinnerColumn(),
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=24),
+            TextColumn("cell {task.completed} of {task.total}"),
+            TimeElapsedColumn(),
+        )
+        self._bar = Progress(*columns, console=self._console, transient=True, disable=not self._console.is_terminal)
+        self._task = self._bar.add_task("", total=1, visible=False)
+        self._steps = 0
+        self._clock = time.monotonic()
+
+    def __enter__(self) -> Terminal:
+        self._bar.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._bar.stop()
+
+    def run_started(self, run_id: str, steps: int, page: Path) -> None:
+        """Say where the report will be, before anything starts."""
+        self._steps = steps
+        self.note(f"Run {run_id}: {steps} step{'s' * (steps != 1)}")
+        self.note(f"Report, written as the run goes on: {page}")
+
+    def step_started(self, number: int, this: Step) -> None:
+        """Say which step begins."""
+        self._number, self._label = number, this.label
+        self._bar.reset(self._task, description=f"{number:>2} of {self._steps}  {this.label}", total=1, visible=True)
+        if self._pipeline:
+            self.note(f"##[group]papermill {this.label}")
+        if not self._console.is_terminal:
+            self.note(f"{number:>2} of {self._steps}  {this.label:<26} started, {self._elapsed()} into the run")
+
+    def cell_started(self, number: int, cells: int, cell: str) -> None:
+        """Say which cell begins."""
+        self._bar.update(self._task, completed=number, total=cells)
+        if self._pipeline:
+            self.note(f"   cell {number} of {cells}: {cell}")
+
+    def step_ended(self, number: int, result: Result, page: Path) -> None:
+        """Say how the step ended."""
+        self._bar.update(self._task, visible=False)
+        held = sum(c["status"] == "passed" for c in result.checks)
+        status = result.status
+        line = f"{number:>2} of {self._steps}  {self._label:<26} [{STYLES.get(status, 'dim')}]{WORDS[status]:<10}[/] "
+        self._console.print(f"{line} {result.seconds or 0:6.1f} s  {held} checks held")
+        if result.not_needed:
+            self._console.print(f"          {result.not_needed}", markup=False)
+        if result.error:
+            self._console.print(
+                f"          {result.error['class']}: {result.error['message']}", markup=False, style="red"
+            )
+            self._console.print(f"          cell {result.error['cell']}; report: {page}", markup=False)
+        if self._pipeline:
+            self.note("##[endgroup]")
+            if result.error:
+                message = (result.error["message"] or "").replace("\n", " ")
+                self.note(f"##vso[task.logissue type=error]{self._label}: {result.error['class']}: {message}")
+
+    def note(self, text: str) -> None:
+        """Say one line."""
+        self._console.print(text, markup=False)
+
+    def _elapsed(self) -> str:
+        seconds = int(time.monotonic() - self._clock)
+        return f"{seconds // 60}:{seconds % 60:02d}"

@@ -1,0 +1,114 @@
+"""Values one step leaves for the next: schema-checked JSON files in the run's folder, written atomically."""
+
+from __future__ import annotations
+
+import datetime as dt
+import functools
+import json
+import os
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+
+from runbook import repository
+from runbook.errors import HandoffMissing, RunError, UsageError
+
+SCHEMA_VERSION = "1.0"
+METADATA = ("run", "model", "decision")
+
+
+def save(step: str, run_id: str, stage: str | None = None, **values: Any) -> Path:
+    """Write handoff.json of one step run and return its path; only what is saved here may be used by a later step."""
+    document = {
+        "schema_version": SCHEMA_VERSION,
+        "step": step,
+        "stage": stage,
+        "run_id": run_id,
+        "saved": dt.datetime.now(dt.UTC).isoformat(timespec="seconds"),
+        "values": values,
+    }
+    return write_json(repository.step_folder(run_id, step, stage) / "handoff.json", "handoff", document)
+
+
+def load(step: str, run_id: str, stage: str | None = None) -> dict[str, Any]:
+    """Return the values that ``step`` left; raises HandoffMissing with the command to run when it left none."""
+    path = repository.step_folder(run_id, step, stage) / "handoff.json"
+    wish = f"runbook step {step} --run-id {run_id}" + (f" --stage {stage}" if stage else "")
+    values: dict[str, Any] = read_json(path, "handoff", wish)["values"]
+    return values
+
+
+def find(step: str, run_id: str, stage: str | None = None) -> dict[str, Any] | None:
+    """Return the values that ``step`` left in this run, or None when it left none."""
+    path = repository.step_folder(run_id, step, stage) / "handoff.json"
+    return load(step, run_id, stage) if path.exists() else None
+
+
+def save_metadata(name: str, run_id: str, document: dict[str, Any]) -> Path:
+    """Write metadata/<name>.json, which CI hands to CD, and return its path; ``name`` is run, model or decision."""
+    return write_json(_metadata(name, run_id), name, {"schema_version": SCHEMA_VERSION, **document})
+
+
+def load_metadata(name: str, run_id: str) -> dict[str, Any]:
+    """Return metadata/<name>.json of the run; raises HandoffMissing with the command to run when it is not there."""
+    step = {"run": "20_train", "model": "40_register", "decision": "30_evaluate"}[name]
+    return read_json(_metadata(name, run_id), name, f"runbook step {step} --run-id {run_id}")
+
+
+def write_json(path: Path, schema: str, document: dict[str, Any]) -> Path:
+    """Check ``document`` against runbook/schemas/<schema>.schema.json and write it in one move; returns the path."""
+    _validate(path, schema, document)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8") as file:
+            json.dump(document, file, indent=2, allow_nan=False)
+            file.write("\n")
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(name, 0o644)
+        os.replace(name, path)
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise
+    return path
+
+
+def read_json(path: Path, schema: str, command: str) -> dict[str, Any]:
+    """Read and check one JSON file; ``command`` is what makes it when it is missing."""
+    try:
+        document: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise HandoffMissing(f"{path} is missing. Run first: {command}") from None
+    except json.JSONDecodeError as error:
+        raise RunError(f"{path} is not JSON ({error}). Run again: {command}") from error
+    version = str(document.get("schema_version", "none"))
+    if version.split(".")[0] != SCHEMA_VERSION.split(".")[0]:
+        raise RunError(
+            f"{path} has schema_version {version!r}, wanted {SCHEMA_VERSION.split('.')[0]}.x: it was written by another "
+            f"release of the runbook. Run again: {command}"
+        )
+    _validate(path, schema, document)
+    return document
+
+
+def _metadata(name: str, run_id: str) -> Path:
+    if name not in METADATA:
+        raise UsageError(f"metadata {name!r}: wanted one of {', '.join(METADATA)}.")
+    return repository.run_folder(run_id) / "metadata" / f"{name}.json"
+
+
+@functools.cache
+def _validator(schema: str) -> jsonschema.Draft202012Validator:
+    document = json.loads((repository.SCHEMAS / f"{schema}.schema.json").read_text(encoding="utf-8"))
+    return jsonschema.Draft202012Validator(document)
+
+
+def _validate(path: Path, schema: str, document: dict[str, Any]) -> None:
+    problems = sorted(_validator(schema).iter_errors(document), key=lambda e: [str(p) for p in e.absolute_path])
+    if problems:
+        first = problems[0]
+        where = ".".join(str(p) for p in first.absolute_path) or "the document"
+        raise RunError(f"{path}: {where}: {first.message} (schema {schema}). {len(problems)} problem(s) in all.")

@@ -1,0 +1,99 @@
+"""One run at a time per target: a lock that the runner holds and its kernels share.
+
+Two files, because a killed runner's kernel lives on for a second or two and can still act: the runner holds ``run``
+alone; every kernel it started holds ``kernels`` together. A new run begins only when it has had both.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import datetime as dt
+import fcntl
+import json
+import os
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO
+
+from runbook import repository
+from runbook.errors import Busy
+
+KERNELS = "RUNBOOK_KERNEL_LOCK"
+KERNEL_SECONDS = 15.0
+
+_shared: list[IO[str]] = []
+
+
+@contextlib.contextmanager
+def hold(target: str, run_id: str, command: str) -> Iterator[None]:
+    """Hold the lock of ``target`` for one run; raises Busy, naming the holder, when somebody else has it."""
+    folder = repository.home() / "locks"
+    folder.mkdir(parents=True, exist_ok=True)
+    with (
+        (folder / f"{target}.run").open("a+", encoding="utf-8") as run,
+        (folder / f"{target}.kernels").open("a+") as kernels,
+    ):
+        if not _take(run, 0.0):
+            raise Busy(_holder(run, target))
+        if not _take(kernels, KERNEL_SECONDS):
+            raise Busy(
+                f"A kernel of an ended run still works on the {target} target after {KERNEL_SECONDS:.0f} s. "
+                f"Find it with: fuser -v {kernels.name}; wait for it or end it, then try again."
+            )
+        fcntl.flock(kernels, fcntl.LOCK_UN)
+        _write(run, {"run_id": run_id, "pid": os.getpid(), "started": _now(), "command": command})
+        previous = os.environ.get(KERNELS)
+        os.environ[KERNELS] = kernels.name
+        try:
+            yield
+        finally:
+            os.environ.pop(KERNELS) if previous is None else os.environ.update({KERNELS: previous})
+            _write(run, {})
+
+
+def share() -> None:
+    """Share the run's lock for the life of this process, when a runner started it; else do nothing."""
+    name = os.environ.get(KERNELS)
+    if name and not _shared:
+        file = Path(name).open("a+", encoding="utf-8")
+        fcntl.flock(file, fcntl.LOCK_SH)
+        _shared.append(file)
+
+
+def _take(file: IO[str], seconds: float) -> bool:
+    deadline = time.monotonic() + seconds
+    while True:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() >= deadline:
+                return False
+            time.sleep(0.1)
+        else:
+            return True
+
+
+def _write(file: IO[str], holder: dict[str, object]) -> None:
+    file.seek(0)
+    file.truncate()
+    file.write(json.dumps(holder))
+    file.flush()
+
+
+def _holder(file: IO[str], target: str) -> str:
+    file.seek(0)
+    try:
+        who = json.loads(file.read() or "{}")
+    except json.JSONDecodeError:
+        who = {}
+    if not who:
+        return f"Another run is starting or ending on the {target} target. Try again in a few seconds."
+    return (
+        f"Run {who['run_id']} holds the {target} target: pid {who['pid']}, since {who['started']}, command: {who['command']}. "
+        f"Wait for it, or stop it with: kill {who['pid']}  (then resume it with: runbook run --resume {who['run_id']})"
+    )
+
+
+def _now() -> str:
+    return dt.datetime.now(dt.UTC).isoformat(timespec="seconds")

@@ -1,0 +1,297 @@
+"""Which steps, in which order, for which stage; runs them and stops at the first that is not green."""
+
+from __future__ import annotations
+
+import datetime as dt
+import hashlib
+import json
+import os
+import secrets
+import shutil
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+from runbook import handoff, lock, manifest, params, report, repository, step
+from runbook.errors import HandoffMissing, RunError, StepFailed, UsageError
+from runbook.events import EventLog, Mask
+from runbook.manifest import Manifest
+from runbook.platform.base import Platform
+from runbook.step import Limits, Result, Step
+
+CI = ("10_create_compute", "20_train", "30_evaluate", "40_register", "49_delete_compute")
+RELEASE = ("60_deploy", "70_functional_test", "80_stress_test", "90_release")
+UNDO = ("95_rollback", "99_teardown")
+# Runs after a failure too, once its counterpart has started: a failed training must not leave a compute target behind.
+ALWAYS = {"49_delete_compute": "10_create_compute"}
+# Runs when the step fails, so that nothing stays half released.
+ON_FAILURE = {"90_release": "95_rollback"}
+
+_CI_STEPS = [Step(name, None) for name in CI]
+_CD_STEPS = [
+    *(Step(name, "dev") for name in RELEASE),
+    Step("50_create_cluster", "prod"),
+    *(Step(name, "prod") for name in RELEASE),
+]
+PLANS = {"ci": _CI_STEPS, "cd": _CD_STEPS, "all": _CI_STEPS + _CD_STEPS}
+
+
+class Console(Protocol):
+    """What the run tells its onlooker while it goes on."""
+
+    def run_started(self, run_id: str, steps: int, page: Path) -> None:
+        """Say where the report will be, before anything starts."""
+
+    def step_started(self, number: int, this: Step) -> None:
+        """Say which step begins."""
+
+    def cell_started(self, number: int, cells: int, cell: str) -> None:
+        """Say which cell begins."""
+
+    def step_ended(self, number: int, result: Result, page: Path) -> None:
+        """Say how the step ended."""
+
+    def note(self, text: str) -> None:
+        """Say one line."""
+
+
+@dataclass(frozen=True)
+class Request:
+    """What was asked for: the plan or single step, where, and with which values and deadlines (seconds)."""
+
+    name: str
+    steps: Sequence[Step]
+    target: str
+    run_id: str
+    command: str
+    source: str | None = None
+    files: tuple[Path, ...] = ()
+    overrides: tuple[str, ...] = ()
+    resume: bool = False
+    cell_seconds: float = 1800.0
+    run_seconds: float = 4 * 3600.0
+
+
+def new_run_id() -> str:
+    """Return the build id inside an Azure DevOps pipeline, else local-YYYYmmdd-HHMMSS-xxxx."""
+    now = dt.datetime.now(dt.UTC).strftime("%Y%m%d-%H%M%S")
+    return os.environ.get("BUILD_BUILDID") or f"local-{now}-{secrets.token_hex(2)}"
+
+
+def resolve(request: Request) -> dict[Step, dict[str, Any]]:
+    """Return what would be injected into each step, every value checked; raises ParamsError before anything starts."""
+    spare = [Step(ON_FAILURE[s.name], s.stage) for s in request.steps if s.name in ON_FAILURE]
+    return {
+        s: params.for_step(
+            s.notebook,
+            request.target,
+            s.stage,
+            request.run_id,
+            params.layers(request.target, s.stage, request.files, request.overrides),
+        )
+        for s in [*request.steps, *spare]
+    }
+
+
+def run(request: Request, platform: Platform, console: Console) -> Manifest:
+    """Run every step in order and return the manifest; leaves a report whatever happens.
+
+    Holds the target's lock. Raises StepFailed, naming the step and its report, when a step is not green.
+    """
+    parameters = resolve(request)
+    with lock.hold(request.target, request.run_id, request.command):
+        this = _begin(request)
+        mask = Mask(platform.secrets)
+        log = EventLog(this.folder / "events.jsonl", request.run_id, mask)
+        log.write("run_started", plan=request.name, target=request.target, command=request.command)
+        console.run_started(request.run_id, len(request.steps), this.folder / "index.html")
+        clock = time.monotonic()
+        # Whatever breaks the runner itself leaves this word in the manifest.
+        outcome = "cancelled"
+        try:
+            failed = _run_steps(request, parameters, this, platform, console, log, mask)
+            outcome = _outcome(this, failed)
+        finally:
+            _end(this, outcome, platform, clock, log)
+    if failed:
+        raise StepFailed(_explain(failed, this))
+    return this
+
+
+def _run_steps(
+    request: Request,
+    parameters: Mapping[Step, dict[str, Any]],
+    this: Manifest,
+    platform: Platform,
+    console: Console,
+    log: EventLog,
+    mask: Mask,
+) -> Result | None:
+    limits = Limits(request.cell_seconds, time.monotonic() + request.run_seconds)
+    failed: Result | None = None
+    started: set[str] = set()
+
+    def execute(number: int, s: Step) -> Result:
+        console.step_started(number, s)
+        result = step.run(
+            s,
+            request.target,
+            request.run_id,
+            parameters[s],
+            inputs(s, request.run_id),
+            limits,
+            log,
+            mask,
+            console.cell_started,
+        )
+        page = report.step(this.folder / s.label)
+        this.record(s.name, s.stage, s.label, result.status, result.seconds)
+        this.save()
+        report.run(this.folder)
+        console.step_ended(number, result, page)
+        return result
+
+    for number, s in enumerate(request.steps, 1):
+        if failed and ALWAYS.get(s.name) not in started:
+            this.record(s.name, s.stage, s.label, "not_run", None)
+            continue
+        done = _finished(s, request, parameters[s]) if request.resume and not failed else None
+        if done:
+            this.record(s.name, s.stage, s.label, done.status, done.seconds)
+            console.note(f"{s.label}: {done.status} in this run already, nothing it depends on has changed")
+            continue
+        started.add(s.name)
+        result = execute(number, s)
+        if not result.green and not failed:
+            failed = result
+            if s.name in ON_FAILURE and result.status == "failed":
+                execute(number, Step(ON_FAILURE[s.name], s.stage))
+    return failed
+
+
+def inputs(s: Step, run_id: str) -> dict[str, str]:
+    """Return the digests of what a step run depends on: its notebook, and every handoff and metadata file before it."""
+    found = {"notebook": _sha256(s.notebook.read_bytes())}
+    for path in sorted(repository.run_folder(run_id).glob("*/handoff.json")):
+        if _order(path.parent.name) < _order(s.label):
+            values = json.loads(path.read_text(encoding="utf-8"))["values"]
+            found[f"{path.parent.name}/handoff.json"] = _sha256(json.dumps(values, sort_keys=True).encode())
+    return found
+
+
+def _order(label: str) -> tuple[int, int]:
+    labels = [s.label for s in PLANS["all"]]
+    return (0, labels.index(label)) if label in labels else (1, 0)
+
+
+def _finished(s: Step, request: Request, parameters: dict[str, Any]) -> Result | None:
+    done = step.load(repository.step_folder(request.run_id, s.name, s.stage))
+    same = done and done.green and done.parameters == parameters and done.inputs == inputs(s, request.run_id)
+    return done if same else None
+
+
+def _begin(request: Request) -> Manifest:
+    folder = repository.run_folder(request.run_id)
+    folder.mkdir(parents=True, exist_ok=True)
+    this = manifest.find(request.run_id) or Manifest(request.run_id, request.name, request.target, request.command)
+    if request.steps and request.steps[0].stage and request.source:
+        this.source_run = take(request.source, request.run_id)
+    for s in request.steps:
+        if not any(r["folder"] == s.label for r in this.steps):
+            this.record(s.name, s.stage, s.label, "not_run", None)
+    this.status = "running"
+    this.save()
+    return this
+
+
+def take(source: str, run_id: str) -> str:
+    """Copy CI's result (metadata/*.json) from an artifact folder or a run into this run; returns where it came from.
+
+    Raises RunError when the artifact is incomplete or its decision is fail.
+    """
+    folder = Path(source) if Path(source).is_dir() else repository.run_folder(source)
+    command = "runbook run ci"
+    documents = {
+        name: handoff.read_json(folder / "metadata" / f"{name}.json", name, command) for name in handoff.METADATA
+    }
+    if documents["decision"]["decision"] == "fail":
+        raise RunError(
+            f"{folder}: the decision is fail ({documents['decision']['reason']}): there is nothing to release."
+        )
+    into = repository.run_folder(run_id) / "metadata"
+    if folder.resolve() != into.parent.resolve():
+        into.mkdir(parents=True, exist_ok=True)
+        for name in handoff.METADATA:
+            shutil.copyfile(folder / "metadata" / f"{name}.json", into / f"{name}.json")
+    return folder.name
+
+
+def latest_ci() -> str:
+    """Return the newest green run here that holds CI's result; raises HandoffMissing when there is none."""
+    for this in manifest.everything():
+        green = {r["step"] for r in this.steps if r["status"] in ("passed", "not_needed")}
+        if "40_register" in green and (this.folder / "metadata" / "model.json").exists():
+            return this.run_id
+    raise HandoffMissing("No green CI run here. Run first: runbook run ci, or name an artifact folder with --from.")
+
+
+def _outcome(this: Manifest, failed: Result | None) -> str:
+    if failed:
+        return "cancelled" if failed.status == "cancelled" else "failed"
+    # A single step joins a run whose other steps may have failed before.
+    return "failed" if any(r["status"] == "failed" for r in this.steps) else "passed"
+
+
+def _end(this: Manifest, outcome: str, platform: Platform, clock: float, log: EventLog) -> None:
+    this.status = outcome
+    this.seconds = round(time.monotonic() - clock, 2)
+    this.endpoints = _endpoints(platform)
+    log.write("run_ended", status=this.status, seconds=this.seconds)
+    this.seal()
+    this.save()
+    report.run(this.folder)
+    report.runs(repository.reports())
+
+
+def _endpoints(platform: Platform) -> list[dict[str, Any]]:
+    rows = []
+    for stage in ("dev", "prod"):
+        found = platform.find_endpoint(stage)  # type: ignore[arg-type]
+        if found:
+            previous = found.deployment(found.tags.get("previous", ""))
+            rows.append(
+                {
+                    "stage": stage,
+                    "name": found.name,
+                    "scoring_uri": found.scoring_uri,
+                    "traffic": dict(found.traffic),
+                    "model_version": found.live.model_version if found.live else None,
+                    "previous_version": previous.model_version if previous else None,
+                }
+            )
+    return rows
+
+
+def _explain(failed: Result, this: Manifest) -> str:
+    page = this.folder / (f"{failed.step}-{failed.stage}" if failed.stage else failed.step) / "report.html"
+    what = failed.error["message"] if failed.error else failed.status
+    name = f"{failed.step}-{failed.stage}" if failed.stage else failed.step
+    return f"{name}: {failed.status}: {what}\n  Report: {page}\n  After mending it: runbook run --resume {this.run_id}"
+
+
+def _sha256(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
+
+
+def single(name: str, stage: str | None) -> Step:
+    """Return one step by name; raises UsageError when there is no such step or the stage does not fit it."""
+    staged = {s.name for s in _CD_STEPS} | set(UNDO)
+    if name not in {*CI, *staged}:
+        raise UsageError(f"No step {name!r}. The steps are: {', '.join([*CI, '50_create_cluster', *RELEASE, *UNDO])}.")
+    if name in staged and stage is None:
+        raise UsageError(f"{name} works on a stage: add --stage dev or --stage prod.")
+    if name == "50_create_cluster" and stage != "prod":
+        raise UsageError("50_create_cluster works on prod only: dev has no cluster.")
+    return Step(name, stage if name in staged else None)

@@ -1,0 +1,63 @@
+"""The static Azure ML v2 YAML files under deployment/ and environment_setup/, as both platforms read them."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from runbook import repository
+from runbook.errors import AnatomyError
+
+
+def read(path: Path) -> dict[str, Any]:
+    """Return one YAML mapping; raises AnatomyError when the file is missing or not a mapping."""
+    try:
+        document = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise AnatomyError(
+            f"{path} is missing: the platform reads it. Restore it with: git checkout -- {path}"
+        ) from None
+    except yaml.YAMLError as error:
+        raise AnatomyError(f"{path} is not YAML: {error}") from error
+    if not isinstance(document, dict):
+        raise AnatomyError(f"{path} holds {type(document).__name__}, wanted a mapping.")
+    return document
+
+
+def endpoint(stage: str) -> dict[str, Any]:
+    """Return deployment/<stage>/endpoint.yml."""
+    return read(repository.DEPLOYMENT / stage / "endpoint.yml")
+
+
+def deployment(stage: str) -> dict[str, Any]:
+    """Return deployment/<stage>/deployment.yml."""
+    return read(repository.DEPLOYMENT / stage / "deployment.yml")
+
+
+def compute() -> dict[str, Any]:
+    """Return environment_setup/compute.yml."""
+    return read(repository.ENVIRONMENT_SETUP / "compute.yml")
+
+
+def cluster() -> dict[str, Any]:
+    """Return environment_setup/cluster.yml."""
+    return read(repository.ENVIRONMENT_SETUP / "cluster.yml")
+
+
+def shipped(stage: str) -> list[Path]:
+    """Return the files that make a deployment of this stage what it is, sorted by path."""
+    folder = repository.DEPLOYMENT
+    common = [p for p in folder.iterdir() if p.is_file() and not p.name.startswith(".")]
+    return sorted(common + [folder / stage / "endpoint.yml", folder / stage / "deployment.yml"])
+
+
+def code_digest(stage: str) -> str:
+    """Return sha256 over names and bytes of everything shipped to this stage: same digest, same deployment."""
+    digest = hashlib.sha256()
+    for path in shipped(stage):
+        digest.update(str(path.relative_to(repository.DEPLOYMENT)).encode() + b"\0")
+        digest.update(hashlib.sha256(path.read_bytes()).digest())
+    return digest.hexdigest()

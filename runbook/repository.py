@@ -1,0 +1,39 @@
+"""Where things lie: found from this package, never from the working directory."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from runbook.errors import UsageError
+
+ROOT = Path(__file__).resolve().parent.parent
+
+NOTEBOOKS = ROOT / "notebooks"
+PARAMS = ROOT / "params"
+DEPLOYMENT = ROOT / "deployment"
+ENVIRONMENT_SETUP = ROOT / "environment_setup"
+DATA = ROOT / "data" / "titanic.csv"
+SCHEMAS = Path(__file__).resolve().parent / "schemas"
+
+
+def reports() -> Path:
+    """Return the folder of all runs: $RUNBOOK_REPORTS, else reports/ of the checkout."""
+    return Path(os.environ.get("RUNBOOK_REPORTS") or ROOT / "reports").resolve()
+
+
+def home() -> Path:
+    """Return the folder that plays the cloud on the local target: $RUNBOOK_HOME, else .runbook/ of the checkout."""
+    return Path(os.environ.get("RUNBOOK_HOME") or ROOT / ".runbook").resolve()
+
+
+def run_folder(run_id: str) -> Path:
+    """Return the folder of one run; a run_id that could leave reports/ is refused with UsageError."""
+    if not run_id or run_id.startswith(".") or not all(c.isalnum() or c in "._-" for c in run_id):
+        raise UsageError(f"run_id is {run_id!r}: wanted letters, digits, '.', '_' and '-', not starting with '.'.")
+    return reports() / run_id
+
+
+def step_folder(run_id: str, step: str, stage: str | None = None) -> Path:
+    """Return the folder of one step run, for example reports/<run_id>/60_deploy-dev."""
+    return run_folder(run_id) / (f"{step}-{stage}" if stage else step)

@@ -1,0 +1,235 @@
+"""One notebook through papermill: strict, recorded, always leaves evidence.
+
+Papermill alone calls some failures green: an unknown parameter, ``sys.exit(0)`` half-way, and in the saved notebook a dead
+kernel or a deadline. So the verdict here is our own: every code cell must have come back with an ``ok`` reply, and at least
+one check must have held.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import nbformat
+import papermill
+from nbclient.exceptions import CellTimeoutError, DeadKernelError
+from papermill.exceptions import PapermillExecutionError
+from papermill.iorw import papermill_io
+
+from runbook import check, handoff, repository
+from runbook.events import EventLog, Mask, MaskedNotebooks
+
+Status = Literal["passed", "failed", "not_needed", "not_run", "cancelled"]
+OnCell = Callable[[int, int, str], None]
+
+
+@dataclass(frozen=True)
+class Step:
+    """One step of a plan: a notebook, and the stage it works on (None for the steps of CI)."""
+
+    name: str
+    stage: str | None
+
+    @property
+    def notebook(self) -> Path:
+        """The notebook's path."""
+        return repository.NOTEBOOKS / f"{self.name}.ipynb"
+
+    @property
+    def label(self) -> str:
+        """The name of the step's folder below its run."""
+        return f"{self.name}-{self.stage}" if self.stage else self.name
+
+
+@dataclass(frozen=True)
+class Limits:
+    """Deadlines in seconds: of one cell, and the moment (time.monotonic) at which the whole run must have ended."""
+
+    cell: float
+    run_ends: float
+
+
+@dataclass(frozen=True)
+class Result:
+    """The runner's own verdict on one step run; result.json holds exactly these fields."""
+
+    run_id: str
+    step: str
+    stage: str | None
+    target: str
+    title: str
+    status: Status
+    started: str | None
+    seconds: float | None
+    cells_run: int
+    cells: int
+    error: dict[str, str | None] | None
+    checks: list[dict[str, str]]
+    not_needed: str | None
+    parameters: dict[str, Any]
+    inputs: dict[str, str]
+
+    @property
+    def green(self) -> bool:
+        """Whether the run may go on after this step."""
+        return self.status in ("passed", "not_needed")
+
+
+class Execution:
+    """What papermill does to one notebook, as its hooks tell it: which cell runs, which came back ok."""
+
+    def __init__(self, cells: list[Any], limits: Limits, on_cell: OnCell) -> None:
+        self.code = [c for c in cells if c.cell_type == "code"]
+        self.limits, self.on_cell = limits, on_cell
+        self.current: str | None = None
+        self.ok: set[str] = set()
+        self.timed_out = ""
+
+    def start(self, cell: Any, cell_index: int) -> None:
+        """Note that a cell begins."""
+        if cell.cell_type == "code":
+            self.current = cell.id
+            number = next((i for i, c in enumerate(self.code, 1) if c.id == cell.id), 0)
+            if number:
+                self.on_cell(number, len(self.code), cell.id)
+
+    def executed(self, cell: Any, cell_index: int, execute_reply: dict[str, Any]) -> None:
+        """Note that a cell came back, and how."""
+        if execute_reply["content"].get("status") == "ok":
+            self.ok.add(cell.id)
+
+    def timeout(self, cell: Any) -> int:
+        """Return the seconds this cell may take: its own deadline or what is left of the run's, at least one."""
+        left = self.limits.run_ends - time.monotonic()
+        self.timed_out = (
+            "the run's deadline" if left < self.limits.cell else f"the deadline of {self.limits.cell:.0f} s per cell"
+        )
+        return max(1, int(min(self.limits.cell, left)))
+
+    @property
+    def finished(self) -> int:
+        """How many of the notebook's own code cells ran to their end."""
+        return sum(c.id in self.ok for c in self.code)
+
+
+def run(
+    step: Step,
+    target: str,
+    run_id: str,
+    parameters: Mapping[str, Any],
+    inputs: Mapping[str, str],
+    limits: Limits,
+    log: EventLog,
+    mask: Mask,
+    on_cell: OnCell,
+) -> Result:
+    """Run one step and return its verdict; leaves executed.ipynb and result.json in the step's folder whatever happens."""
+    folder = repository.step_folder(run_id, step.name, step.stage)
+    folder.mkdir(parents=True, exist_ok=True)
+    for stale in ("executed.ipynb", "handoff.json", "result.json", "report.html"):
+        (folder / stale).unlink(missing_ok=True)
+    source = nbformat.read(step.notebook, as_version=4)
+    execution = Execution(source.cells, limits, on_cell)
+    log.write("step_started", step.label, notebook=step.notebook.name, parameters=dict(parameters))
+    began, clock = dt.datetime.now(dt.UTC), time.monotonic()
+    status, error = _execute(step, folder, dict(parameters), execution, mask)
+    executed = _read(folder / "executed.ipynb")
+    checks, reason = _lift(executed)
+    if status == "passed" and not any(c["status"] == "passed" for c in checks) and reason is None:
+        status, error = (
+            "failed",
+            {
+                "class": "NothingChecked",
+                "message": "No check was made: a step that did not check itself did not succeed.",
+                "cell": None,
+            },
+        )
+    if status == "passed" and reason is not None:
+        status = "not_needed"
+    result = Result(
+        run_id, step.name, step.stage, target, _title(source), status, began.isoformat(timespec="seconds"),
+        round(time.monotonic() - clock, 2), execution.finished, len(execution.code), _masked(error, mask), checks, reason,
+        dict(parameters), dict(inputs),
+    )  # fmt: skip
+    save(folder, result)
+    log.write("step_ended", step.label, status=status, seconds=result.seconds, error=result.error)
+    return result
+
+
+def save(folder: Path, result: Result) -> Path:
+    """Write result.json."""
+    return handoff.write_json(
+        folder / "result.json", "result", {"schema_version": handoff.SCHEMA_VERSION, **asdict(result)}
+    )
+
+
+def load(folder: Path) -> Result | None:
+    """Return what result.json says, or None when the step left none."""
+    if not (folder / "result.json").exists():
+        return None
+    document = handoff.read_json(folder / "result.json", "result", "the run again")
+    return Result(**{k: v for k, v in document.items() if k != "schema_version"})
+
+
+def _execute(
+    step: Step, folder: Path, parameters: dict[str, Any], execution: Execution, mask: Mask
+) -> tuple[Status, dict[str, str | None] | None]:
+    papermill_io.register(MaskedNotebooks.SCHEME, MaskedNotebooks(mask))
+    try:
+        papermill.execute_notebook(
+            str(step.notebook),
+            f"{MaskedNotebooks.SCHEME}{folder / 'executed.ipynb'}",
+            parameters=parameters,
+            kernel_name="python3",
+            progress_bar=False,
+            cwd=str(repository.NOTEBOOKS),
+            on_cell_start=execution.start,
+            on_cell_executed=execution.executed,
+            timeout_func=execution.timeout,
+            extra_arguments=["--IPKernelApp.log_level=40"],
+        )
+    except PapermillExecutionError as error:
+        return "failed", _error(error.ename, error.evalue, execution.current)
+    except CellTimeoutError:
+        return "failed", _error(
+            "DeadlineExceeded", f"The cell was stopped at {execution.timed_out}.", execution.current
+        )
+    except DeadKernelError:
+        message = (
+            "The kernel died while this cell ran: killed from outside, out of memory, or ended by the code itself."
+        )
+        return "failed", _error("KernelDied", message, execution.current)
+    except KeyboardInterrupt:
+        return "cancelled", _error("Cancelled", "The run was interrupted.", execution.current)
+    if execution.finished < len(execution.code):
+        message = f"The notebook ended itself: {execution.finished} of {len(execution.code)} cells ran to their end."
+        return "failed", _error("LeftEarly", message, execution.current)
+    return "passed", None
+
+
+def _error(name: str, message: str, cell: str | None) -> dict[str, str | None]:
+    return {"class": name, "message": message, "cell": cell}
+
+
+def _masked(error: dict[str, str | None] | None, mask: Mask) -> dict[str, str | None] | None:
+    return error and {**error, "message": mask(error["message"] or "")}
+
+
+def _read(path: Path) -> list[Any]:
+    return list(nbformat.read(path, as_version=4).cells) if path.exists() else []
+
+
+def _lift(cells: list[Any]) -> tuple[list[dict[str, str]], str | None]:
+    bundles = [o.data for c in cells if c.cell_type == "code" for o in c.outputs if o.output_type == "display_data"]
+    checks = [dict(row) for bundle in bundles for row in bundle.get(check.MIME, [])]
+    reasons = [str(bundle[check.NOT_NEEDED_MIME]["reason"]) for bundle in bundles if check.NOT_NEEDED_MIME in bundle]
+    return checks, (reasons[-1] if reasons else None)
+
+
+def _title(notebook: Any) -> str:
+    lines = (line for c in notebook.cells if c.cell_type == "markdown" for line in c.source.splitlines())
+    return next((line[2:].strip() for line in lines if line.startswith("# ")), "Untitled")

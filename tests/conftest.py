@@ -1,0 +1,54 @@
+"""Every test works in a home and a reports folder of its own, never in the checkout."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import nbformat
+import pytest
+
+from runbook import params, repository
+
+Builder = Callable[..., Path]
+
+PARAMETERS = (
+    'target: str = "local"  # where things happen, local|azure\n'
+    'stage: str = "dev"  # what is released to, dev|prod\n'
+    'run_id: str = "interactive"  # the run this step belongs to\n'
+)
+HOLDS = 'from runbook.check import check\ncheck("one is one", found=1, wanted=1)'
+
+
+@pytest.fixture(autouse=True)
+def own_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.setenv("RUNBOOK_HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("RUNBOOK_REPORTS", str(tmp_path / "reports"))
+    monkeypatch.delenv("RUNBOOK_KERNEL_LOCK", raising=False)
+    params.declared.cache_clear()
+    yield
+    params.declared.cache_clear()
+
+
+@pytest.fixture
+def build(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Builder:
+    """Returns a function that writes a small notebook under a step's name, into a notebooks folder of this test."""
+    folder = tmp_path / "notebooks"
+    folder.mkdir()
+    monkeypatch.setattr(repository, "NOTEBOOKS", folder)
+
+    def write(name: str, *code: str, extra: str = "", tagged: bool = True) -> Path:
+        cells = [nbformat.v4.new_markdown_cell(f"# Try {name}\n\nA notebook of a test.", id="title")]
+        parameters = nbformat.v4.new_code_cell(PARAMETERS + extra, id="parameters")
+        if tagged:
+            parameters.metadata["tags"] = ["parameters"]
+        cells.append(parameters)
+        cells += [nbformat.v4.new_code_cell(source, id=f"cell-{n}") for n, source in enumerate(code, 1)]
+        kernel = {"name": "python3", "display_name": "Python 3", "language": "python"}
+        notebook = nbformat.v4.new_notebook(cells=cells, metadata={"kernelspec": kernel})
+        path = folder / f"{name}.ipynb"
+        nbformat.write(notebook, path)
+        params.declared.cache_clear()
+        return path
+
+    return write

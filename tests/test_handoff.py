@@ -1,0 +1,79 @@
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from runbook import handoff, repository
+from runbook.errors import HandoffMissing, RunError, UsageError
+
+DECISION = {
+    "decision": "promote",
+    "reason": "better",
+    "criteria": [
+        {"name": "log loss", "wanted": "at most 0.5", "found": 0.4, "interval": [0.3, 0.5], "verdict": "passed"}
+    ],
+}
+
+
+def test_what_one_step_saves_the_next_one_loads() -> None:
+    handoff.save("20_train", "r1", sha256="abc", rows=3)
+    assert handoff.load("20_train", "r1") == {"sha256": "abc", "rows": 3}
+
+
+def test_a_staged_handoff_has_its_own_place() -> None:
+    handoff.save("60_deploy", "r1", stage="dev", deployment="blue")
+    handoff.save("60_deploy", "r1", stage="prod", deployment="green")
+    assert handoff.load("60_deploy", "r1", "dev") == {"deployment": "blue"}
+    assert handoff.find("70_functional_test", "r1", "dev") is None
+
+
+def test_a_missing_handoff_names_the_step_to_run() -> None:
+    with pytest.raises(HandoffMissing, match="runbook step 60_deploy --run-id r1 --stage prod"):
+        handoff.load("60_deploy", "r1", "prod")
+    with pytest.raises(HandoffMissing, match="runbook step 30_evaluate --run-id r1"):
+        handoff.load_metadata("decision", "r1")
+
+
+def test_an_unknown_schema_version_is_refused() -> None:
+    path = handoff.save("20_train", "r1", rows=3)
+    path.write_text(path.read_text().replace('"1.0"', '"2.0"'))
+    with pytest.raises(RunError, match="schema_version '2.0', wanted 1.x"):
+        handoff.load("20_train", "r1")
+
+
+def test_a_newer_minor_version_is_read() -> None:
+    path = handoff.save("20_train", "r1", rows=3)
+    path.write_text(path.read_text().replace('"1.0"', '"1.7"'))
+    assert handoff.load("20_train", "r1") == {"rows": 3}
+
+
+def test_a_file_cut_short_is_refused() -> None:
+    path = handoff.save("20_train", "r1", rows=3)
+    path.write_text(path.read_text()[:-20])
+    with pytest.raises(RunError, match="is not JSON"):
+        handoff.load("20_train", "r1")
+
+
+def test_metadata_that_breaks_its_schema_is_not_written() -> None:
+    with pytest.raises(RunError, match=r"decision\.json: decision: 'maybe' is not one of"):
+        handoff.save_metadata("decision", "r1", {**DECISION, "decision": "maybe"})
+    assert not (repository.run_folder("r1") / "metadata" / "decision.json").exists()
+
+
+def test_nan_is_not_written() -> None:
+    with pytest.raises(ValueError, match="Out of range float"):
+        handoff.save("20_train", "r1", loss=float("nan"))
+    assert list(repository.step_folder("r1", "20_train").iterdir()) == []
+
+
+def test_metadata_comes_back_as_it_was_saved() -> None:
+    path = handoff.save_metadata("decision", "r1", DECISION)
+    assert handoff.load_metadata("decision", "r1") == {"schema_version": "1.0", **DECISION}
+    assert json.loads(path.read_text())["decision"] == "promote"
+
+
+@pytest.mark.parametrize("run_id", ["", "../x", "a/b", ".hidden", "a b"])
+def test_a_run_id_can_not_leave_the_reports_folder(run_id: str) -> None:
+    with pytest.raises(UsageError):
+        handoff.save("20_train", run_id, rows=1)

@@ -1,0 +1,70 @@
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import textwrap
+
+import pytest
+
+from runbook import lock
+from runbook.errors import Busy
+
+
+def child(source: str) -> subprocess.Popen[str]:
+    process = subprocess.Popen([sys.executable, "-c", textwrap.dedent(source)], stdout=subprocess.PIPE, text=True)
+    assert process.stdout
+    assert process.stdout.readline() == "ready\n"
+    return process
+
+
+def test_a_second_run_is_refused_and_told_who_holds_the_target() -> None:
+    with lock.hold("local", "r1", "runbook run all"), pytest.raises(Busy) as caught, lock.hold("local", "r2", "x"):
+        pass
+    message = str(caught.value)
+    assert "Run r1 holds the local target" in message and f"pid {os.getpid()}" in message and "--resume r1" in message
+
+
+def test_two_targets_do_not_hold_each_other() -> None:
+    with lock.hold("local", "r1", "x"), lock.hold("azure", "r2", "x"):
+        pass
+
+
+def test_the_lock_of_a_killed_runner_is_free() -> None:
+    holder = child("""
+        import time
+        from runbook import lock
+        with lock.hold("local", "r1", "x"):
+            print("ready", flush=True)
+            time.sleep(60)
+        """)
+    holder.kill()
+    holder.wait()
+    with lock.hold("local", "r2", "x"):
+        pass
+
+
+def test_a_kernel_that_outlives_its_runner_keeps_the_next_run_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lock, "KERNEL_SECONDS", 0.3)
+    with lock.hold("local", "r1", "x"):
+        kernel = child("""
+            import time
+            from runbook import lock
+            lock.share()
+            print("ready", flush=True)
+            time.sleep(60)
+            """)
+    try:
+        with pytest.raises(Busy, match="A kernel of an ended run still works"), lock.hold("local", "r2", "x"):
+            pass
+    finally:
+        kernel.kill()
+        kernel.wait()
+    with lock.hold("local", "r2", "x"):
+        pass
+
+
+def test_sharing_outside_a_run_does_nothing() -> None:
+    lock.share()
+    with lock.hold("local", "r1", "x"):
+        pass
