@@ -29,7 +29,9 @@ class Commands(click.Group):
         except RunbookError as error:
             if ctx.params.get("debug"):
                 raise
-            click.echo(f"Error: {error}", err=True)
+            from runbook.events import Mask
+
+            click.echo(f"Error: {Mask()(str(error))}", err=True)
             sys.exit(error.exit_code)
 
 
@@ -69,7 +71,7 @@ def run(
 
     runbook run all -p cv_repeats=2
     """
-    from runbook import manifest, plan
+    from runbook import artifact, manifest, plan
 
     if resume:
         earlier = manifest.load(resume)
@@ -80,7 +82,7 @@ def run(
         plan_name, target, run_id = earlier.plan, earlier.target, resume
         source = source or earlier.source_run
     if plan_name == "cd" and not resume:
-        source = source or plan.latest_ci()
+        source = source or artifact.latest_ci()
     _run(
         plan.Request(
             plan_name,

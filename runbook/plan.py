@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 import datetime as dt
-import hashlib
-import json
 import os
 import secrets
-import shutil
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-from runbook import handoff, lock, manifest, params, report, repository, step
-from runbook.errors import HandoffMissing, RunError, StepFailed, UsageError
+from runbook import artifact, lock, manifest, params, report, repository, resume, step
+from runbook.errors import StepFailed, UsageError
 from runbook.events import EventLog, Mask
 from runbook.manifest import Manifest
 from runbook.platform.base import Platform
@@ -102,6 +99,8 @@ def run(request: Request, platform: Platform, console: Console) -> Manifest:
     """
     parameters = resolve(request)
     with lock.hold(request.target, request.run_id, request.command):
+        if request.resume:
+            resume.refuse_stale(request.run_id, platform)
         this = _begin(request)
         mask = Mask(platform.secrets)
         log = EventLog(this.folder / "events.jsonl", request.run_id, mask)
@@ -130,6 +129,7 @@ def _run_steps(
     mask: Mask,
 ) -> Result | None:
     limits = Limits(request.cell_seconds, time.monotonic() + request.run_seconds)
+    order = [s.label for s in PLANS["all"]]
     failed: Result | None = None
     started: set[str] = set()
 
@@ -140,7 +140,7 @@ def _run_steps(
             request.target,
             request.run_id,
             parameters[s],
-            inputs(s, request.run_id),
+            resume.inputs(s, order, request.run_id),
             limits,
             log,
             mask,
@@ -157,10 +157,12 @@ def _run_steps(
         if failed and ALWAYS.get(s.name) not in started:
             this.record(s.name, s.stage, s.label, "not_run", None)
             continue
-        done = _finished(s, request, parameters[s]) if request.resume and not failed else None
+        done = _done(s, request, parameters[s], order, platform) if not failed else None
         if done:
             this.record(s.name, s.stage, s.label, done.status, done.seconds)
-            console.note(f"{s.label}: {done.status} in this run already, nothing it depends on has changed")
+            console.note(
+                f"{s.label}: {done.status} in this run already; what it depends on and what it made are unchanged"
+            )
             continue
         started.add(s.name)
         result = execute(number, s)
@@ -171,25 +173,10 @@ def _run_steps(
     return failed
 
 
-def inputs(s: Step, run_id: str) -> dict[str, str]:
-    """Return the digests of what a step run depends on: its notebook, and every handoff and metadata file before it."""
-    found = {"notebook": _sha256(s.notebook.read_bytes())}
-    for path in sorted(repository.run_folder(run_id).glob("*/handoff.json")):
-        if _order(path.parent.name) < _order(s.label):
-            values = json.loads(path.read_text(encoding="utf-8"))["values"]
-            found[f"{path.parent.name}/handoff.json"] = _sha256(json.dumps(values, sort_keys=True).encode())
-    return found
-
-
-def _order(label: str) -> tuple[int, int]:
-    labels = [s.label for s in PLANS["all"]]
-    return (0, labels.index(label)) if label in labels else (1, 0)
-
-
-def _finished(s: Step, request: Request, parameters: dict[str, Any]) -> Result | None:
-    done = step.load(repository.step_folder(request.run_id, s.name, s.stage))
-    same = done and done.green and done.parameters == parameters and done.inputs == inputs(s, request.run_id)
-    return done if same else None
+def _done(s: Step, request: Request, parameters: dict[str, Any], order: list[str], platform: Platform) -> Result | None:
+    if not request.resume:
+        return None
+    return resume.finished(s, request.run_id, parameters, resume.inputs(s, order, request.run_id), platform)
 
 
 def _begin(request: Request) -> Manifest:
@@ -197,44 +184,13 @@ def _begin(request: Request) -> Manifest:
     folder.mkdir(parents=True, exist_ok=True)
     this = manifest.find(request.run_id) or Manifest(request.run_id, request.name, request.target, request.command)
     if request.steps and request.steps[0].stage and request.source:
-        this.source_run = take(request.source, request.run_id)
+        this.source_run = artifact.take(request.source, request.run_id)
     for s in request.steps:
         if not any(r["folder"] == s.label for r in this.steps):
             this.record(s.name, s.stage, s.label, "not_run", None)
     this.status = "running"
     this.save()
     return this
-
-
-def take(source: str, run_id: str) -> str:
-    """Copy CI's result (metadata/*.json) from an artifact folder or a run into this run; returns where it came from.
-
-    Raises RunError when the artifact is incomplete or its decision is fail.
-    """
-    folder = Path(source) if Path(source).is_dir() else repository.run_folder(source)
-    command = "runbook run ci"
-    documents = {
-        name: handoff.read_json(folder / "metadata" / f"{name}.json", name, command) for name in handoff.METADATA
-    }
-    if documents["decision"]["decision"] == "fail":
-        raise RunError(
-            f"{folder}: the decision is fail ({documents['decision']['reason']}): there is nothing to release."
-        )
-    into = repository.run_folder(run_id) / "metadata"
-    if folder.resolve() != into.parent.resolve():
-        into.mkdir(parents=True, exist_ok=True)
-        for name in handoff.METADATA:
-            shutil.copyfile(folder / "metadata" / f"{name}.json", into / f"{name}.json")
-    return folder.name
-
-
-def latest_ci() -> str:
-    """Return the newest green run here that holds CI's result; raises HandoffMissing when there is none."""
-    for this in manifest.everything():
-        green = {r["step"] for r in this.steps if r["status"] in ("passed", "not_needed")}
-        if "40_register" in green and (this.folder / "metadata" / "model.json").exists():
-            return this.run_id
-    raise HandoffMissing("No green CI run here. Run first: runbook run ci, or name an artifact folder with --from.")
 
 
 def _outcome(this: Manifest, failed: Result | None) -> str:
@@ -258,7 +214,7 @@ def _end(this: Manifest, outcome: str, platform: Platform, clock: float, log: Ev
 def _endpoints(platform: Platform) -> list[dict[str, Any]]:
     rows = []
     for stage in ("dev", "prod"):
-        found = platform.find_endpoint(stage)  # type: ignore[arg-type]
+        found = platform.find_endpoint(stage)
         if found:
             previous = found.deployment(found.tags.get("previous", ""))
             rows.append(
@@ -279,10 +235,6 @@ def _explain(failed: Result, this: Manifest) -> str:
     what = failed.error["message"] if failed.error else failed.status
     name = f"{failed.step}-{failed.stage}" if failed.stage else failed.step
     return f"{name}: {failed.status}: {what}\n  Report: {page}\n  After mending it: runbook run --resume {this.run_id}"
-
-
-def _sha256(data: bytes) -> str:
-    return hashlib.sha256(data).hexdigest()
 
 
 def single(name: str, stage: str | None) -> Step:

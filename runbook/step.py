@@ -8,6 +8,8 @@ one check must have held.
 from __future__ import annotations
 
 import datetime as dt
+import hashlib
+import json
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
@@ -82,9 +84,9 @@ class Result:
 class Execution:
     """What papermill does to one notebook, as its hooks tell it: which cell runs, which came back ok."""
 
-    def __init__(self, cells: list[Any], limits: Limits, on_cell: OnCell) -> None:
+    def __init__(self, cells: list[Any], limits: Limits, on_cell: OnCell, on_done: Callable[[Any, str], None]) -> None:
         self.code = [c for c in cells if c.cell_type == "code"]
-        self.limits, self.on_cell = limits, on_cell
+        self.limits, self.on_cell, self.on_done = limits, on_cell, on_done
         self.current: str | None = None
         self.ok: set[str] = set()
         self.timed_out = ""
@@ -99,8 +101,10 @@ class Execution:
 
     def executed(self, cell: Any, cell_index: int, execute_reply: dict[str, Any]) -> None:
         """Note that a cell came back, and how."""
-        if execute_reply["content"].get("status") == "ok":
+        status = str(execute_reply["content"].get("status"))
+        if status == "ok":
             self.ok.add(cell.id)
+        self.on_done(cell, status)
 
     def timeout(self, cell: Any) -> int:
         """Return the seconds this cell may take: its own deadline or what is left of the run's, at least one."""
@@ -133,7 +137,13 @@ def run(
     for stale in ("executed.ipynb", "handoff.json", "result.json", "report.html"):
         (folder / stale).unlink(missing_ok=True)
     source = nbformat.read(step.notebook, as_version=4)
-    execution = Execution(source.cells, limits, on_cell)
+
+    def note(cell: Any, reply: str) -> None:
+        action = "action" in cell.metadata.get("tags", [])
+        key = _key(step, cell.id, parameters, inputs) if action else None
+        log.write("action" if action else "cell", step.label, cell=cell.id, reply=reply, key=key)
+
+    execution = Execution(source.cells, limits, on_cell, note)
     log.write("step_started", step.label, notebook=step.notebook.name, parameters=dict(parameters))
     began, clock = dt.datetime.now(dt.UTC), time.monotonic()
     status, error = _execute(step, folder, dict(parameters), execution, mask)
@@ -209,6 +219,12 @@ def _execute(
         message = f"The notebook ended itself: {execution.finished} of {len(execution.code)} cells ran to their end."
         return "failed", _error("LeftEarly", message, execution.current)
     return "passed", None
+
+
+def _key(step: Step, cell: str, parameters: Mapping[str, Any], inputs: Mapping[str, str]) -> str:
+    # Same inputs, same key: two lines with one key in the log are one action that was asked for twice.
+    facts = json.dumps([step.label, cell, dict(parameters), dict(inputs)], sort_keys=True)
+    return hashlib.sha256(facts.encode()).hexdigest()[:16]
 
 
 def _error(name: str, message: str, cell: str | None) -> dict[str, str | None]:

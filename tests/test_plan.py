@@ -1,0 +1,301 @@
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import HOLDS, Builder
+
+from runbook import artifact as ci_result
+from runbook import handoff, manifest, plan, repository
+from runbook.errors import HandoffMissing, ParamsError, RunError, StepFailed, UsageError
+from runbook.step import Result, Step
+
+
+class NoPlatform:
+    """Knows no secret and has no endpoint: enough for notebooks that touch no platform."""
+
+    target = "local"
+
+    def secrets(self) -> list[str]:
+        return []
+
+    def find_endpoint(self, stage: str) -> None:
+        return None
+
+
+class Heard:
+    """Keeps what a console is told."""
+
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+
+    def run_started(self, run_id: str, steps: int, page: Path) -> None:
+        self.lines.append(f"report {page}")
+
+    def step_started(self, number: int, this: Step) -> None:
+        self.lines.append(f"start {this.label}")
+
+    def cell_started(self, number: int, cells: int, cell: str) -> None:
+        pass
+
+    def step_ended(self, number: int, result: Result, page: Path) -> None:
+        assert page.exists()
+        self.lines.append(f"{result.status} {result.step}")
+
+    def note(self, text: str) -> None:
+        self.lines.append(text)
+
+
+CI = [Step(name, None) for name in ("10_create_compute", "20_train", "30_evaluate", "49_delete_compute")]
+HANDS_OVER = 'from runbook import handoff\nhandoff.save("20_train", run_id, answer=42)'
+
+
+def request(steps: list[Step] = CI, **more: Any) -> plan.Request:
+    return plan.Request("ci", steps, "local", more.pop("run_id", "r1"), "runbook run ci", **more)
+
+
+def go(this: plan.Request) -> tuple[list[str], Exception | None]:
+    heard = Heard()
+    try:
+        plan.run(this, NoPlatform(), heard)  # type: ignore[arg-type]
+    except StepFailed as error:
+        return heard.lines, error
+    return heard.lines, None
+
+
+@pytest.fixture
+def params_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    folder = tmp_path / "params"
+    folder.mkdir()
+    for name in ("base", "local", "azure", "dev", "prod"):
+        (folder / f"{name}.yml").write_text("")
+    monkeypatch.setattr(repository, "PARAMS", folder)
+    return folder
+
+
+@pytest.fixture
+def ci(build: Builder, params_files: Path) -> Builder:
+    for name in ("10_create_compute", "30_evaluate", "49_delete_compute"):
+        build(name, HOLDS)
+    build("20_train", HANDS_OVER, HOLDS)
+    return build
+
+
+def statuses(run_id: str = "r1") -> dict[str, str]:
+    return {row["folder"]: row["status"] for row in manifest.load(run_id).steps}
+
+
+def test_the_plans_are_the_fixed_ones() -> None:
+    assert [s.label for s in plan.PLANS["all"]] == [
+        "10_create_compute", "20_train", "30_evaluate", "40_register", "49_delete_compute",
+        "60_deploy-dev", "70_functional_test-dev", "80_stress_test-dev", "90_release-dev",
+        "50_create_cluster-prod", "60_deploy-prod", "70_functional_test-prod", "80_stress_test-prod", "90_release-prod",
+    ]  # fmt: skip
+    assert [*plan.PLANS["ci"], *plan.PLANS["cd"]] == plan.PLANS["all"]
+
+
+def test_every_step_of_the_plans_has_its_notebook() -> None:
+    wanted = {s.name for s in plan.PLANS["all"]} | set(plan.UNDO) | {"00_explore"}
+    assert {p.stem for p in repository.NOTEBOOKS.glob("*.ipynb")} == wanted
+
+
+def test_a_green_run_leaves_every_piece_of_evidence(ci: Builder) -> None:
+    lines, error = go(request())
+    assert error is None
+    folder = repository.run_folder("r1")
+    assert lines[0] == f"report {folder / 'index.html'}"
+    assert set(statuses().values()) == {"passed"}
+    for name in (
+        "index.html",
+        "summary.md",
+        "junit.xml",
+        "manifest.json",
+        "events.jsonl",
+        "20_train/report.html",
+        "20_train/executed.ipynb",
+    ):
+        assert (folder / name).stat().st_size > 0, name
+    assert (repository.reports() / "index.html").exists()
+    assert (repository.reports() / "latest.txt").read_text().strip() == "r1"
+    assert manifest.verify("r1") == []
+
+
+def test_a_failed_step_stops_the_plan_but_not_the_cleaning_up(ci: Builder) -> None:
+    ci("20_train", HOLDS, "1 / 0")
+    lines, error = go(request())
+    assert error and "20_train: failed: division by zero" in str(error) and "--resume r1" in str(error)
+    assert statuses() == {
+        "10_create_compute": "passed", "20_train": "failed", "30_evaluate": "not_run", "49_delete_compute": "passed",
+    }  # fmt: skip
+    assert manifest.load("r1").status == "failed"
+    assert (repository.run_folder("r1") / "index.html").exists()
+
+
+def test_nothing_is_cleaned_up_that_was_never_started(ci: Builder) -> None:
+    ci("20_train", HOLDS, "1 / 0")
+    go(request([s for s in CI if s.name != "10_create_compute"]))
+    assert statuses()["49_delete_compute"] == "not_run"
+
+
+def test_a_failed_release_is_rolled_back(ci: Builder) -> None:
+    ci("90_release", "1 / 0")
+    ci("95_rollback", HOLDS)
+    lines, error = go(request([Step("90_release", "prod")]))
+    assert error and "90_release-prod" in str(error)
+    assert statuses() == {"90_release-prod": "failed", "95_rollback-prod": "passed"}
+
+
+def test_a_misspelt_parameter_is_refused_before_anything_starts(ci: Builder, params_files: Path) -> None:
+    (params_files / "base.yml").write_text("run_idd: x\n")
+    with pytest.raises(ParamsError, match="Did you mean 'run_id'"):
+        plan.run(request(), NoPlatform(), Heard())  # type: ignore[arg-type]
+    assert not repository.run_folder("r1").exists()
+
+
+def test_resume_runs_only_what_is_not_done(ci: Builder) -> None:
+    ci("30_evaluate", "1 / 0")
+    go(request())
+    ci("30_evaluate", HOLDS)
+    lines, error = go(request(resume=True))
+    assert error is None
+    assert [line for line in lines if line.startswith("start")] == ["start 30_evaluate"]
+    assert any(line.startswith("20_train: passed in this run already") for line in lines)
+    assert set(statuses().values()) == {"passed"} and manifest.load("r1").status == "passed"
+
+
+def test_resume_runs_a_step_again_when_its_notebook_or_what_it_read_has_changed(ci: Builder) -> None:
+    go(request())
+    ci("20_train", HANDS_OVER.replace("42", "43"), HOLDS)
+    lines, _ = go(request(resume=True))
+    started = [line for line in lines if line.startswith("start")]
+    assert started == ["start 20_train", "start 30_evaluate", "start 49_delete_compute"]
+
+
+def test_resume_runs_a_step_again_when_its_parameters_have_changed(ci: Builder) -> None:
+    ci("20_train", HOLDS, extra="seed: int = 1  # seed\n")
+    go(request())
+    lines, _ = go(request(resume=True, overrides=("seed=2",)))
+    assert [line for line in lines if line.startswith("start")] == ["start 20_train"]
+
+
+def test_verify_names_what_was_changed_after_the_run(ci: Builder) -> None:
+    go(request())
+    page = repository.run_folder("r1") / "20_train" / "report.html"
+    page.write_text(page.read_text() + "<!-- better -->")
+    (repository.run_folder("r1") / "30_evaluate" / "result.json").unlink()
+    assert manifest.verify("r1") == [
+        "20_train/report.html was changed after the run",
+        "30_evaluate/result.json is gone",
+    ] or sorted(manifest.verify("r1")) == [
+        "20_train/report.html was changed after the run",
+        "30_evaluate/result.json is gone",
+    ]
+
+
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupted_run_leaves_reports_and_cleans_up(ci: Builder, tmp_path: Path, how: signal.Signals) -> None:
+    mark = tmp_path / "mark"
+    ci("20_train", f"import os, time; open({str(mark)!r}, 'w').write(str(os.getpid())); time.sleep(60)", HOLDS)
+    source = (
+        "import signal, sys; sys.path.insert(0, 'tests'); signal.signal(signal.SIGTERM, signal.default_int_handler)\n"
+        "import pathlib; from runbook import repository, plan; import test_plan\n"
+        f"repository.NOTEBOOKS = pathlib.Path({str(repository.NOTEBOOKS)!r})\n"
+        f"repository.PARAMS = pathlib.Path({str(repository.PARAMS)!r})\n"
+        "print(test_plan.go(test_plan.request())[1])"
+    )
+    process = subprocess.Popen([sys.executable, "-c", source], cwd=repository.ROOT, stdout=subprocess.PIPE, text=True)
+    deadline = time.monotonic() + 60
+    while not mark.exists() or not mark.read_text():
+        assert time.monotonic() < deadline and process.poll() is None
+        time.sleep(0.05)
+    process.send_signal(how)
+    out, _ = process.communicate(timeout=60)
+    assert "20_train: cancelled" in out
+    assert statuses() == {
+        "10_create_compute": "passed", "20_train": "cancelled", "30_evaluate": "not_run", "49_delete_compute": "passed",
+    }  # fmt: skip
+    assert manifest.load("r1").status == "cancelled"
+    assert (repository.run_folder("r1") / "20_train" / "report.html").exists()
+    with pytest.raises(ProcessLookupError):
+        os.kill(int(mark.read_text()), 0)
+
+
+DECISION = {
+    "decision": "promote",
+    "reason": "new",
+    "criteria": [{"name": "x", "wanted": "y", "found": 1.0, "interval": None, "verdict": "passed"}],
+}
+MODEL = {
+    "workspaceName": "w", "resourceGroupName": "g", "modelId": "Titanic:1", "name": "Titanic", "version": "1",
+    "sha256": "0" * 64, "training_key": "1" * 64, "new": True,
+}  # fmt: skip
+
+
+def artifact(folder: Path, **changes: Any) -> Path:
+    (folder / "metadata").mkdir(parents=True)
+    run = {
+        "_experiment_name": "e", "run_id": "m1", "root_run_id": "m1", "parent_run_id": None, "experiment_id": "1",
+        "status": "Completed",
+        "name": "n", "display_name": "n", "script_name": "20_train.ipynb", "target": "t", "tags": {}, "created_utc": "x",
+        "properties": {
+            "mlflow_run_id": "m1", "mlflow_tracking_uri": "u", "git_repository_uri": None, "git_branch": None, "git_commit": None,
+            "git_dirty": None,
+        },
+        "start_time_utc": "x", "end_time_utc": "x", "user_id": "u", "created_by": {"user_name": "u"}, "run_type": "local",
+        "model": {"uri": "runs:/m1/model", "sha256": "0" * 64, "kind": "logistic"}, "code": {"sha256": "a", "lock_sha256": "b"},
+        "data": {"path": "d", "sha256": "0" * 64, "rows": 1, "development_rows": 1, "sealed_rows": 0}, "metrics": {},
+        "training_key": "1" * 64,
+    }  # fmt: skip
+    for name, document in {"run": run, "model": MODEL, "decision": {**DECISION, **changes}}.items():
+        (folder / "metadata" / f"{name}.json").write_text(json.dumps({"schema_version": "1.0", **document}))
+    return folder
+
+
+def test_cd_takes_the_three_files_of_ci_and_nothing_else(tmp_path: Path) -> None:
+    folder = artifact(tmp_path / "titanic_pred_artifact")
+    (folder / "metadata" / "notes.txt").write_text("not ours")
+    assert ci_result.take(str(folder), "r2") == "titanic_pred_artifact"
+    assert {p.name for p in (repository.run_folder("r2") / "metadata").iterdir()} == {
+        "run.json",
+        "model.json",
+        "decision.json",
+    }
+    assert handoff.load_metadata("model", "r2")["modelId"] == "Titanic:1"
+
+
+def test_an_artifact_whose_decision_is_fail_is_refused(tmp_path: Path) -> None:
+    folder = artifact(tmp_path / "artifact", decision="fail", reason="worse than the champion")
+    with pytest.raises(RunError, match="worse than the champion"):
+        ci_result.take(str(folder), "r2")
+
+
+def test_an_artifact_without_a_model_is_refused(tmp_path: Path) -> None:
+    folder = artifact(tmp_path / "artifact")
+    (folder / "metadata" / "model.json").unlink()
+    with pytest.raises(HandoffMissing, match="runbook run ci"):
+        ci_result.take(str(folder), "r2")
+
+
+def test_cd_without_a_green_ci_run_says_what_to_run() -> None:
+    with pytest.raises(HandoffMissing, match="Run first: runbook run ci"):
+        ci_result.latest_ci()
+
+
+@pytest.mark.parametrize(
+    ("name", "stage", "words"),
+    [
+        ("21_train", None, "No step '21_train'"),
+        ("60_deploy", None, "add --stage"),
+        ("50_create_cluster", "dev", "prod only"),
+    ],
+)
+def test_a_step_that_does_not_exist_or_fit_is_refused(name: str, stage: str | None, words: str) -> None:
+    with pytest.raises(UsageError, match=words):
+        plan.single(name, stage)
