@@ -19,7 +19,9 @@ from runbook.errors import AnatomyError, ParamsError
 ROWS = ("Changes", "Needs", "Takes", "Checks", "Undo")
 # The data scientist's workbench: the model is spelled out there, so the caps on cells do not hold.
 WORKBENCH = ("00_explore", "20_train")
-OWN_MODULES = {"check", "handoff", "model", "figures", "gate", "load", "scoring", "dataset", "connect"}
+# What notebooks may take of the package: the engine runs them and is none of their business.
+OWN_MODULES = {"check", "connect", "handoff"} | {"model", "training", "figures", "gate"}
+OWN_MODULES |= {"scoring", "cases", "outcome", "load", "latency", "replicas"}
 MAX_CELLS, MAX_LINES, MAX_WORDS = 40, 15, 110
 RUN_PARAMETERS = ("target", "stage", "run_id")
 FORBIDDEN = {

@@ -7,6 +7,7 @@ the summary show the same wanted and found values even when the step fails.
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Collection
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
@@ -16,6 +17,7 @@ from runbook.errors import CheckFailed, UsageError
 MIME = "application/vnd.runbook.checks+json"
 NOT_NEEDED_MIME = "application/vnd.runbook.not-needed+json"
 
+DIGEST = re.compile(r"[0-9a-f]{64}")
 Status = Literal["passed", "failed", "not_run"]
 _UNSET: Any = object()
 _done: list[Check] = []
@@ -101,6 +103,8 @@ def _words(value: Any) -> str:
     if isinstance(value, float):
         return f"{value:.6g}"
     text = value if isinstance(value, str) else repr(value)
+    if DIGEST.fullmatch(text):
+        return f"{text[:16]}..."  # compared whole, shown short
     return text if len(text) <= 300 else text[:280] + f"... ({len(text)} characters)"
 
 

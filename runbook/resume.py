@@ -37,7 +37,7 @@ def finished(
     if s.name == "10_create_compute" and not _ended(run_id):
         return None  # the training is still to come and needs the compute target; making it so costs nothing
     values = handoff.find(s.name, run_id, s.stage)
-    return done if values is not None and standing.stands(s.name, s.stage, values, platform) else None
+    return done if standing.stands(s.name, s.stage, values, platform) else None
 
 
 def _ended(run_id: str) -> bool:

@@ -10,10 +10,10 @@ from runbook.platform.base import Platform, Stage
 Values = Mapping[str, Any]
 
 
-def stands(step: str, stage: str | None, values: Values, platform: Platform) -> bool:
+def stands(step: str, stage: str | None, values: Values | None, platform: Platform) -> bool:
     """Return whether what a step's handoff records is still what the platform says; True for steps that change nothing."""
     question = QUESTIONS.get(step)
-    return question is None or question(platform, stage, values)
+    return question is None or (values is not None and question(platform, stage, values))
 
 
 def _cluster(platform: Platform, stage: str | None, values: Values) -> bool:

@@ -200,7 +200,7 @@ def _execute(
             on_cell_start=execution.start,
             on_cell_executed=execution.executed,
             timeout_func=execution.timeout,
-            extra_arguments=["--IPKernelApp.log_level=40"],
+            extra_arguments=["--IPKernelApp.log_level=50"],
         )
     except PapermillExecutionError as error:
         return "failed", _error(error.ename, error.evalue, execution.current)

@@ -1,0 +1,207 @@
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree
+
+import numpy as np
+import onnx
+import pytest
+from aiohttp import web
+from onnx import TensorProto, helper, numpy_helper
+from serving import serving
+
+from runbook import cases, model, outcome
+from runbook.cases import Case
+from runbook.platform.base import Endpoint, Keys, Profile
+from runbook.scoring import Client, Request
+
+contract = model.contract()
+
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+Spoil = Callable[[dict[str, Any]], None]
+
+
+@pytest.fixture(scope="module")
+def onnx_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A graph of the registered model's shape: float32 [N, 7] with NaN for null, to probability [N]."""
+    weights = numpy_helper.from_array(
+        np.array([[-1.0], [-2.5], [-0.02], [-0.3], [-0.1], [0.002], [0.1]], "float32"), "w"
+    )
+    zero, five = (numpy_helper.from_array(np.array(v, "float32"), n) for v, n in ((0, "zero"), (5, "five")))
+    axis = numpy_helper.from_array(np.array([1], "int64"), "axis")
+    nodes = [
+        helper.make_node("IsNaN", ["passenger"], ["null"]),
+        helper.make_node("Where", ["null", "zero", "passenger"], ["known"]),
+        helper.make_node("MatMul", ["known", "w"], ["sum"]),
+        helper.make_node("Add", ["sum", "five"], ["logit"]),
+        helper.make_node("Sigmoid", ["logit"], ["column"]),
+        helper.make_node("Squeeze", ["column", "axis"], ["probability"]),
+    ]
+    x = helper.make_tensor_value_info("passenger", TensorProto.FLOAT, [None, 7])
+    p = helper.make_tensor_value_info("probability", TensorProto.FLOAT, [None])
+    graph = helper.make_graph(nodes, "tiny", [x], [p], initializer=[weights, zero, five, axis])
+    path = tmp_path_factory.mktemp("model") / "model.onnx"
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9), path)
+    return path
+
+
+def endpoint_of(onnx_file: Path, profile: Profile, spoil: Spoil = lambda answer: None) -> Handler:
+    """Answer as the router and score.py of that profile do; ``spoil`` changes each answer of a scored row."""
+
+    def score(request: web.Request, content: bytes) -> tuple[int, object]:
+        try:
+            if request.method != "POST":
+                raise contract.ContractError(405, "method_not_allowed", None, "wanted POST")
+            if request.content_type != "application/json":
+                raise contract.ContractError(415, "unsupported_media_type", None, "wanted application/json")
+            rows, many = contract.decode(content)
+        except contract.ContractError as error:
+            return error.status, error.body()
+        probabilities = model.predict(onnx_file, np.array([values(row) for row in rows], dtype=np.float32))
+        found = [{"prediction": int(p >= 0.5), "probability": float(p), "model_version": "7"} for p in probabilities]
+        for answer in found:
+            spoil(answer)
+        return 200, found if many else found[0]
+
+    async def handle(request: web.Request) -> web.StreamResponse:
+        if request.headers.get("Authorization") != "Bearer first":
+            return web.json_response({"message": "invalid or missing key"}, status=401)
+        if not request.path.endswith("/score"):
+            return web.json_response({"message": "not found"}, status=404)
+        status, document = score(request, await request.read())
+        headers = {"x-request-id": request.headers["x-request-id"]}
+        if profile == "managed" and status != 200:
+            headers["ms-azureml-model-error-statuscode"] = str(status)
+            status = 424
+        return web.json_response(document, status=status, headers=headers)
+
+    return handle
+
+
+def values(row: Any) -> list[float]:
+    return [float("nan") if getattr(row, f) is None else getattr(row, f) for f in contract.FIELDS]
+
+
+def outcomes(
+    handler: Handler, chosen: list[Case], profile: Profile = "kubernetes", version: str = "7"
+) -> list[outcome.Outcome]:
+    with serving(handler) as uri:
+        endpoint = Endpoint("titanic", "prod", profile, uri, {}, (), {})
+        return outcome.run(Client(endpoint, Keys("first", "second"), "blue"), chosen, version)
+
+
+def every_case(onnx_file: Path) -> list[Case]:
+    right = (
+        cases.article_cases()
+        + cases.golden_cases(onnx_file)
+        + cases.list_cases(onnx_file)
+        + cases.same_meaning_cases(onnx_file)
+    )
+    return right + cases.bad_cases(contract.bad_requests()) + cases.door_cases()
+
+
+def junit(found: list[outcome.Outcome], monkeypatch: pytest.MonkeyPatch, reports: Path) -> ElementTree.Element:
+    monkeypatch.setenv("RUNBOOK_REPORTS", str(reports))
+    path = outcome.write_junit(found, "local-1", "dev")
+    assert path == reports / "local-1" / "70_functional_test-dev" / "functional.junit.xml"
+    return ElementTree.parse(path).getroot()  # noqa: S314 - we wrote it
+
+
+@pytest.mark.parametrize("profile", ["managed", "kubernetes"])
+def test_every_case_passes_on_a_right_endpoint_of_either_profile(onnx_file: Path, profile: Profile) -> None:
+    found = outcomes(endpoint_of(onnx_file, profile), every_case(onnx_file), profile)
+    assert [(o.case.name, o.problems) for o in found if not o.passed] == []
+    assert len(found) > 150
+    assert outcome.passed_by_group(found)[cases.SIX] == 6
+    assert list(outcome.overview(found)["failed"]) == [0] * 8
+
+
+def test_a_status_of_the_other_profile_does_not_pass(onnx_file: Path) -> None:
+    bad = cases.bad_cases(contract.bad_requests())[:5]
+    assert not any(o.passed for o in outcomes(endpoint_of(onnx_file, "managed"), bad, "kubernetes"))
+    assert not any(o.passed for o in outcomes(endpoint_of(onnx_file, "kubernetes"), bad, "managed"))
+
+
+@pytest.mark.parametrize(
+    ("spoil", "words"),
+    [
+        (lambda a: a.update(probability=a["probability"] + 2e-6), "probability"),
+        (lambda a: a.update(prediction=1 - a["prediction"]), "prediction"),
+        (lambda a: a.update(model_version="6"), "model_version 6, wanted 7"),
+        (lambda a: a.pop("model_version"), "model_version"),
+        (lambda a: a.update(prediction=float(a["prediction"]) + 0.5), "prediction"),
+    ],
+)
+def test_an_answer_that_is_wrong_in_one_thing_fails_the_golden_set(onnx_file: Path, spoil: Spoil, words: str) -> None:
+    found = outcomes(endpoint_of(onnx_file, "kubernetes", spoil), cases.golden_cases(onnx_file)[:3])
+    assert not any(o.passed for o in found)
+    assert words in found[0].problems[0]
+
+
+def test_an_answer_with_another_request_id_fails() -> None:
+    async def forgets(request: web.Request) -> web.Response:
+        return web.json_response({"prediction": 1, "probability": 0.9, "model_version": "7"})
+
+    (found, *_) = outcomes(forgets, cases.article_cases())
+    assert found.problems == ("x-request-id None is not the one that was sent",)
+
+
+def test_a_refusal_that_names_another_field_fails(onnx_file: Path) -> None:
+    wrong = Case(cases.BAD, "Age: -5", Request(b'{"Pclass": 9}'), status=422, field="Age")
+    (found,) = outcomes(endpoint_of(onnx_file, "kubernetes"), [wrong])
+    assert found.problems == ("field 'Pclass', wanted 'Age'",)
+
+
+def test_a_refusal_in_another_shape_fails() -> None:
+    async def html(request: web.Request) -> web.Response:
+        headers = {"x-request-id": request.headers["x-request-id"]}
+        return web.Response(status=422, text="<h1>Unprocessable</h1>", headers=headers)
+
+    (found, *_) = outcomes(html, cases.bad_cases(contract.bad_requests()))
+    assert found.problems == ("the body names no error with code, field and message",)
+
+
+def test_nobody_listening_fails_every_case_and_says_so(onnx_file: Path) -> None:
+    endpoint = Endpoint("titanic", "dev", "managed", "http://127.0.0.1:9/score", {}, (), {})
+    found = outcome.run(Client(endpoint, Keys("a", "b"), "blue"), cases.article_cases(), "7")
+    assert outcome.passed_by_group(found)[cases.SIX] == 0
+    assert "no answer" in found[0].found
+
+
+def test_the_catalogue_refuses_lists_that_are_empty_or_too_long() -> None:
+    by_name = {c.name: c.status for c in cases.bad_cases(contract.bad_requests())}
+    assert by_name["an empty list"] == 422
+    assert by_name["1,001 rows"] == 413
+
+
+def test_the_golden_rows_are_valid_and_hold_nulls_and_both_ends_of_every_range() -> None:
+    rows = [cases.passenger(row) for row in cases.GOLDEN_ROWS]
+    for row in rows:
+        contract.passenger(row)
+    for field in ("Age", "Fare", "Embarked"):
+        assert any(row[field] is None for row in rows)
+
+
+def test_the_table_and_the_junit_file_say_what_failed(
+    onnx_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    chosen = cases.article_cases()[:2]
+    found = outcomes(endpoint_of(onnx_file, "kubernetes"), chosen, version="8")
+    table = outcome.table(found)
+    assert list(table.columns) == ["group", "case", "sent", "wanted", "found", "seconds", "verdict"]
+    assert all(table["verdict"].str.startswith("FAILED: not the wanted answer: model_version 7, wanted 8"))
+    root = junit(found, monkeypatch, tmp_path)
+    assert (root.attrib["tests"], root.attrib["failures"]) == ("2", "2")
+    assert [c.attrib["name"] for c in root] == ["Mrs. Cumings lives", "Mr. Kelly dies"]
+
+
+def test_the_junit_file_survives_what_xml_can_not_hold(
+    onnx_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    odd = Case(cases.BAD, "a \x00 in the name", Request(b"\x00\xff<&"), status=422, field="Age")
+    found = outcomes(endpoint_of(onnx_file, "kubernetes"), [odd])
+    root = junit(found, monkeypatch, tmp_path)
+    assert root[0].attrib["name"] == "a ? in the name"
+    assert "wanted 422" in str(root[0][0].text)
