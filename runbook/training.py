@@ -1,0 +1,233 @@
+"""How a training is measured and recorded: cross-validation grouped by ticket, the training key, MLflow, run.json."""
+
+from __future__ import annotations
+
+import datetime as dt
+import getpass
+import hashlib
+import importlib.metadata
+import json
+import logging
+import re
+import subprocess
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit, urlunsplit
+
+import nbformat
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+from scipy import stats
+from sklearn.base import clone
+from sklearn.model_selection import StratifiedGroupKFold, cross_val_predict
+
+from runbook import model, repository
+
+METRICS = ("log_loss", "brier", "roc_auc", "accuracy")
+NOTEBOOK = repository.NOTEBOOKS / "20_train.ipynb"
+LOCK = repository.ENVIRONMENT_SETUP / "requirements.lock"
+ARTIFACT = "model"
+
+# What the bytes of a model depend on, besides our own code.
+MAKERS = ("numpy", "scipy", "pandas", "scikit-learn", "skl2onnx", "onnx", "onnxruntime")
+
+Fold = tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]
+
+
+def folds(table: pd.DataFrame, count: int, repeats: int, seed: int) -> list[list[Fold]]:
+    """Return ``repeats`` partitions of the rows into ``count`` folds; a ticket is never in training and test at once."""
+    splits = []
+    for repeat in range(repeats):
+        splitter = StratifiedGroupKFold(count, shuffle=True, random_state=seed + repeat)
+        splits.append(list(splitter.split(table, table[model.LABEL], groups=table[model.GROUP])))
+    return splits
+
+
+def out_of_fold(pipeline: Any, rows: model.Floats, outcomes: npt.ArrayLike, splits: list[list[Fold]]) -> model.Floats:
+    """Return probabilities [repeats, rows], each from a copy of the pipeline that has not seen that row's ticket."""
+    answers = [
+        cross_val_predict(clone(pipeline), rows, outcomes, cv=split, method="predict_proba")[:, 1] for split in splits
+    ]
+    return np.array(answers, dtype=np.float64)
+
+
+def summary(outcomes: npt.ArrayLike, probabilities: model.Floats, splits: list[list[Fold]]) -> dict[str, float]:
+    """Return mean, standard error and 95 % interval of every metric over all test folds.
+
+    Keys are ``log_loss``, ``log_loss_error``, ``log_loss_low``, ``log_loss_high`` and so on. Folds of one data set share
+    training rows, so the variance s^2 over the J test folds is not divided by J but multiplied by 1/J + n_test/n_train
+    (Nadeau and Bengio, Machine Learning 52, 2003); the interval is Student's with J - 1 degrees of freedom.
+    """
+    y = np.asarray(outcomes)
+    tests = [(row, test) for row, split in zip(probabilities, splits, strict=True) for _, test in split]
+    scores = pd.DataFrame([model.metrics(y[test], row[test]) for row, test in tests])
+    count = len(splits[0])
+    errors = np.sqrt(scores.var(ddof=1) * (1 / len(scores) + 1 / (count - 1)))
+    reach = stats.t.ppf(0.975, len(scores) - 1) * errors
+    result: dict[str, float] = {}
+    for name, mean in scores.mean().items():
+        low, high = mean - reach[name], mean + reach[name]
+        result |= {f"{name}": mean, f"{name}_error": errors[name], f"{name}_low": low, f"{name}_high": high}
+    return {name: float(value) for name, value in result.items()}
+
+
+def off_lock() -> list[str]:
+    """Return the libraries that make a model and are installed in another version than requirements.lock says."""
+    pins = dict(re.findall(r"^([a-z0-9-]+)==(\S+)", LOCK.read_text(encoding="utf-8"), re.MULTILINE))
+    installed = {name: importlib.metadata.version(name) for name in MAKERS}
+    return [f"{name} {found}, locked {pins[name]}" for name, found in installed.items() if found != pins[name]]
+
+
+def training_key(parameters: Mapping[str, Any]) -> str:
+    """Return one sha256 over everything that makes a model: data, code, training parameters and the lock.
+
+    Prose, the parameters cell (its values come in ``parameters``) and the run's identity do not count.
+    """
+    parts = {
+        "data": model.DATA_SHA256,
+        "code": code_digest(),
+        "parameters": dict(parameters),
+        "lock": model.digest(LOCK),
+    }
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+
+
+def code_digest() -> str:
+    """Return the sha256 of the code that trains: the cells of 20_train, and the modules they lean on."""
+    cells = [c for c in nbformat.read(NOTEBOOK, as_version=4).cells if c.cell_type == "code"]
+    sources = [c.source for c in cells if "parameters" not in c.metadata.get("tags", [])]
+    modules = [Path(model.__file__), Path(__file__), repository.DEPLOYMENT / "contract.py"]
+    return hashlib.sha256("\0".join([*sources, *(p.read_text(encoding="utf-8") for p in modules)]).encode()).hexdigest()
+
+
+def git() -> dict[str, str | bool | None]:
+    """Return where the code comes from, in the names of run.json; None for what a copy without .git can not tell."""
+    status = _git("status", "--porcelain")
+    return {
+        "git_repository_uri": _without_login(_git("config", "--get", "remote.origin.url")),
+        "git_branch": _git("rev-parse", "--abbrev-ref", "HEAD"),
+        "git_commit": _git("rev-parse", "HEAD"),
+        "git_dirty": None if status is None else status != "",
+    }
+
+
+def open_experiment(tracking_uri: str, name: str) -> str:
+    """Point MLflow at ``tracking_uri`` and return the id of the experiment, which is made when it is missing."""
+    import mlflow
+
+    for noisy in ("alembic", "mlflow.store.db.utils", "mlflow.utils.environment"):
+        logging.getLogger(noisy).setLevel(logging.ERROR)
+    mlflow.set_tracking_uri(tracking_uri)
+    found = mlflow.get_experiment_by_name(name)
+    if found is not None:
+        return str(found.experiment_id)
+    # SQLite holds no files, and MLflow would put them into the working directory.
+    path = tracking_uri.removeprefix("sqlite:///")
+    location = None if path == tracking_uri else (Path(path).resolve().parent / "artifacts").as_uri()
+    return str(mlflow.create_experiment(name, artifact_location=location))
+
+
+def log_model(onnx_file: bytes, example: pd.DataFrame) -> str:
+    """Log an ONNX file to the active MLflow run as an MLflow model and return its uri, ``runs:/<id>/model``.
+
+    ``example`` has the contract's seven columns; cast a frame of integers to float before asking the model.
+    """
+    import mlflow
+    import onnx
+    from mlflow.models import ModelSignature
+    from mlflow.types import ColSpec, Schema
+
+    inputs = Schema([ColSpec("double", field) for field in model.contract().FIELDS])
+    pins = [f"{name}=={importlib.metadata.version(name)}" for name in ("onnxruntime", "onnx", "numpy", "pandas")]
+    mlflow.onnx.log_model(
+        onnx.load_model_from_string(onnx_file),
+        name=ARTIFACT,
+        signature=ModelSignature(inputs, Schema([ColSpec("double", model.OUTPUT)])),
+        input_example=example[list(model.contract().FIELDS)].astype(float),
+        pip_requirements=pins,
+        onnx_execution_providers=["CPUExecutionProvider"],
+        save_as_external_data=False,
+    )
+    with tempfile.TemporaryDirectory() as folder:
+        # MLflow keeps a logged model beside the run. A copy among the run's own files is what Azure ML can hand out.
+        (Path(folder) / "model.onnx").write_bytes(onnx_file)
+        mlflow.log_artifacts(folder, ARTIFACT)
+    return f"runs:/{mlflow.active_run().info.run_id}/{ARTIFACT}"
+
+
+def download(model_uri: str) -> bytes:
+    """Return the model.onnx that was logged at ``model_uri``."""
+    import mlflow
+
+    with tempfile.TemporaryDirectory() as folder:
+        path = mlflow.artifacts.download_artifacts(artifact_uri=f"{model_uri}/model.onnx", dst_path=folder)
+        return Path(path).read_bytes()
+
+
+def record(
+    run_id: str, mlflow_run_id: str, compute_name: str, *, onnx_file: bytes, kind: str, key: str
+) -> dict[str, Any]:
+    """Return run.json: the fields of the article's run.json as MLflow knows the ended run, and what proves the model."""
+    import mlflow
+
+    run = mlflow.get_run(mlflow_run_id)
+    user = str(run.data.tags.get("mlflow.user") or getpass.getuser())
+    experiment = mlflow.get_experiment(run.info.experiment_id)
+    development = len(model.development())
+    return {
+        "_experiment_name": experiment.name,
+        "run_id": run_id,
+        "root_run_id": run_id,
+        "parent_run_id": None,
+        "experiment_id": str(experiment.experiment_id),
+        "run_number": None,
+        "status": "Completed",
+        "name": str(run.info.run_name),
+        "display_name": NOTEBOOK.stem,
+        "script_name": f"notebooks/{NOTEBOOK.name}",
+        "target": compute_name,
+        "tags": {k: v for k, v in run.data.tags.items() if not k.startswith("mlflow.")},
+        "properties": {"mlflow_run_id": mlflow_run_id, "mlflow_tracking_uri": mlflow.get_tracking_uri(), **git()},
+        "created_utc": _utc(run.info.start_time),
+        "start_time_utc": _utc(run.info.start_time),
+        "end_time_utc": _utc(run.info.end_time),
+        "user_id": user,
+        "created_by": {"user_name": user},
+        "data_container_id": None,
+        "run_type": "notebook",
+        "model": {"uri": f"runs:/{mlflow_run_id}/{ARTIFACT}", "sha256": model.digest(onnx_file), "kind": kind},
+        "data": {
+            "path": str(repository.DATA.relative_to(repository.ROOT)),
+            "sha256": model.DATA_SHA256,
+            "rows": model.DATA_ROWS,
+            "development_rows": development,
+            "sealed_rows": model.DATA_ROWS - development,
+        },
+        "code": {"sha256": code_digest(), "lock_sha256": model.digest(LOCK)},
+        "metrics": dict(run.data.metrics),
+        "training_key": key,
+    }
+
+
+def _git(*words: str) -> str | None:
+    command: Sequence[str] = ["git", "-C", str(repository.ROOT), *words]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=20, check=True)
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return done.stdout.strip()
+
+
+def _without_login(uri: str | None) -> str | None:
+    # A build agent's remote may carry a token before the @.
+    if uri is None or "://" not in uri:
+        return uri
+    parts = urlsplit(uri)
+    return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))
+
+
+def _utc(milliseconds: int) -> str:
+    return dt.datetime.fromtimestamp(milliseconds / 1000, dt.UTC).isoformat(timespec="milliseconds")
