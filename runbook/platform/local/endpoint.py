@@ -1,0 +1,210 @@
+"""The endpoint verbs: they read the YAML files, prepare what a replica needs, and give the controller its orders."""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import shutil
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from runbook import repository
+from runbook.errors import NotFound, PlatformError, UsageError
+from runbook.platform import base, files
+from runbook.platform.base import OWNER_TAG, Change, Keys, ModelVersion, Stage
+from runbook.platform.local import cluster, home, logs, names, registry, routing, serving, state, teardown, up
+from runbook.platform.local.book import HISTORY
+from runbook.platform.local.home import Home
+from runbook.platform.local.replica import START_S
+from runbook.platform.local.state import Deployment, Endpoint
+
+ORDER_S = 30.0
+
+
+def create(of: Home, stage: Stage) -> Change[base.Endpoint]:
+    """Make the endpoint of deployment/<stage>/endpoint.yml exist and answer; a new one has keys and no traffic."""
+    document = files.endpoint(stage)
+    name = _name(stage)
+    tags = {str(key): str(value) for key, value in (document.get("tags") or {}).items()}
+    kubernetes = "kubernetes" in str(document.get("$schema", "")).lower() or "compute" in document
+    if kubernetes and cluster.find(of) is None:
+        raise NotFound(
+            f"The cluster that {name} runs on does not exist. Run first: runbook step 50_create_cluster --stage {stage}"
+        )
+    call = f"local: create endpoint {name}"
+    with of.lock(f"create {name}"):
+        before = state.load(state.path(of, name))
+        new = before is None
+        if before is not None:
+            _ours(before)
+        else:
+            _write_new_keys(of, name)
+            profile: base.Profile = "kubernetes" if kubernetes else "managed"
+            state.save(state.path(of, name), Endpoint(str(of.path), name, stage, profile, 0, tags))
+    changed = up.order(of, name, ORDER_S, verb="tag", tags=tags).changed
+    return Change(call, document, new or changed, up.ensure(of, name).public())
+
+
+def find(of: Home, stage: Stage) -> base.Endpoint | None:
+    """Return the endpoint as its controller sees it now, or None; what had died is started again first."""
+    name = _name(stage)
+    return up.ensure(of, name).public() if _exists(of, name) else None
+
+
+def deploy(of: Home, stage: Stage, name: str, model: ModelVersion) -> Change[base.Deployment]:
+    """Make a deployment serve ``model`` by deployment/<stage>/deployment.yml, and wait until its replicas are ready.
+
+    The shipped files are copied first, so that a later edit of the checkout changes nothing that is live. Raises
+    PlatformError with the replica's log when it does not start; what served before goes on.
+    """
+    endpoint = _needed(of, stage)
+    names.name("deployment", name)
+    document = serving.override(files.deployment(stage), name, model)
+    digest = files.code_digest(stage)
+    bytes_of_model = Path("models") / names.model(model.name) / names.version(model.version)
+    settings = serving.read(document, stage, Path("endpoints") / endpoint / "code" / digest, bytes_of_model)
+    new = Deployment(name, model.name, model.version, model.digest, digest, "creating", settings)
+    before = up.ensure(of, endpoint)
+    call = f"local: deploy {name} to {endpoint}"
+    found = before.deployments.get(name)
+    if found is not None and found.state == "ready" and found.same(new):
+        return Change(call, document, False, before.public_deployment(name))
+    registry.provide(of, model)
+    _snapshot(of, stage, endpoint, digest)
+    patience = START_S + (settings.queue_wait_ms + 2 * settings.scoring_timeout_ms) / 1000
+    answer = up.order(of, endpoint, patience, verb="deploy", deployment=_plain(new))
+    return Change(call, document, answer.changed, answer.state.public_deployment(name))
+
+
+def set_traffic(of: Home, stage: Stage, traffic: Mapping[str, int], tags: Mapping[str, str]) -> Change[base.Endpoint]:
+    """Put traffic percentages and tags in force in one move; no request is lost."""
+    endpoint = _needed(of, stage)
+    for name, percent in traffic.items():
+        names.name("deployment", name)
+        if isinstance(percent, bool) or not isinstance(percent, int) or not 0 <= percent <= 100:
+            raise UsageError(f"traffic of {name} is {percent!r}, wanted a whole number of percent in 0..100.")
+    if sum(traffic.values()) not in (0, 100):
+        raise UsageError(f"traffic {dict(traffic)!r} sums to {sum(traffic.values())}, wanted 0 or 100.")
+    sent = {"traffic": dict(traffic), "tags": dict(tags)}
+    answer = up.order(of, endpoint, ORDER_S, verb="traffic", **sent)
+    return Change(f"local: set the traffic of {endpoint}", sent, answer.changed, answer.state.public())
+
+
+def delete_deployment(of: Home, stage: Stage, name: str) -> Change[None]:
+    """Make a deployment not exist; one with traffic is refused with PlatformError."""
+    endpoint = _name(stage)
+    call = f"local: delete deployment {name} of {endpoint}"
+    if not _exists(of, endpoint):
+        return Change(call, {}, False, None)
+    before = up.ensure(of, endpoint)
+    found = before.deployments.get(name)
+    if found is None:
+        return Change(call, {}, False, None)
+    _ours(before)
+    patience = ORDER_S + (found.serving.queue_wait_ms + 2 * found.serving.scoring_timeout_ms) / 1000
+    return Change(call, {}, up.order(of, endpoint, patience, verb="delete", name=name).changed, None)
+
+
+def delete(of: Home, stage: Stage) -> Change[None]:
+    """Make an endpoint, its deployments, keys and logs not exist; nothing is started for it."""
+    name = _name(stage)
+    call = f"local: delete endpoint {name}"
+    with of.lock(f"delete {name}"):
+        before = state.load(state.path(of, name))
+        if before is None:
+            return Change(call, {}, False, None)
+        _ours(before)
+        teardown.stop_endpoint(of, name)
+        # The state goes first: without it a half-deleted folder is no endpoint.
+        state.path(of, name).unlink()
+        shutil.rmtree(of.endpoint(name))
+    return Change(call, {}, True, None)
+
+
+def keys(of: Home, name: str) -> Keys:
+    """Return the keys of the endpoint called ``name``."""
+    document = home.read_json(of.endpoint(name) / "keys.json")
+    return Keys(document["primary"], document["secondary"])
+
+
+def stage_keys(of: Home, stage: Stage) -> Keys:
+    """Return the keys of a stage's endpoint; raises NotFound when there is none."""
+    return keys(of, _needed(of, stage))
+
+
+def secret_values(of: Home) -> list[str]:
+    """Return every key of every endpoint of this home."""
+    found = [keys(of, path.parent.name) for path in sorted(of.endpoints.glob("*/keys.json"))]
+    return [key for pair in found for key in (pair.primary, pair.secondary)]
+
+
+def log(of: Home, stage: Stage, name: str, lines: int) -> str:
+    """Return the last lines that the replicas of a deployment wrote."""
+    return logs.tail(of.endpoint(_needed(of, stage)) / "logs" / f"{names.name('deployment', name)}.log", lines)
+
+
+def history(of: Home, stage: Stage, name: str, since: float) -> list[tuple[float, int, int]]:
+    """Return (unix time, wanted, ready) of a deployment since ``since``, beginning with what held at that moment."""
+    try:
+        lines = (of.endpoint(_needed(of, stage)) / HISTORY).read_text(encoding="utf-8").splitlines()
+    except FileNotFoundError:
+        return []
+    rows = [(r["t"], r["wanted"], r["ready"]) for r in map(json.loads, lines) if r["deployment"] == name]
+    earlier = [(since, wanted, ready) for t, wanted, ready in rows if t < since][-1:]
+    return earlier + [row for row in rows if row[0] >= since]
+
+
+def _name(stage: Stage) -> str:
+    return names.name("endpoint", files.endpoint(stage).get("name", ""))
+
+
+def _exists(of: Home, name: str) -> bool:
+    return state.path(of, name).exists()
+
+
+def _needed(of: Home, stage: Stage) -> str:
+    name = _name(stage)
+    if not _exists(of, name):
+        raise NotFound(
+            f"Endpoint {name} does not exist in {of.path}. Run first: runbook step 60_deploy --stage {stage}"
+        )
+    return name
+
+
+def _ours(endpoint: Endpoint) -> None:
+    if OWNER_TAG not in endpoint.tags:
+        raise PlatformError(
+            f"Endpoint {endpoint.name} has no tag {OWNER_TAG}: somebody else made it, and it is left alone."
+        )
+
+
+def _write_new_keys(of: Home, name: str) -> None:
+    pair = {"primary": secrets.token_urlsafe(32), "secondary": secrets.token_urlsafe(32)}
+    home.write_json(of.endpoint(name) / "keys.json", pair)
+    home.write(of.endpoint(name) / routing.KEYS, "".join(f"{key}\n" for key in pair.values()).encode())
+
+
+def _snapshot(of: Home, stage: Stage, endpoint: str, digest: str) -> None:
+    """Copy the shipped files to the endpoint's code folder, in one move; nothing happens when they are there."""
+    target = of.endpoint(endpoint) / "code" / digest
+    if target.exists():
+        return
+    home.private_folder(target.parent)
+    temporary = Path(tempfile.mkdtemp(dir=target.parent, prefix="."))
+    for source in files.shipped(stage):
+        copy = temporary / source.relative_to(repository.DEPLOYMENT)
+        copy.parent.mkdir(exist_ok=True)
+        shutil.copyfile(source, copy)
+    if files.code_digest(stage) != digest:
+        shutil.rmtree(temporary)
+        raise PlatformError(f"{repository.DEPLOYMENT} changed while it was copied. Deploy again.")
+    os.replace(temporary, target)
+
+
+def _plain(deployment: Deployment) -> Any:
+    return msgspec.to_builtins(deployment)

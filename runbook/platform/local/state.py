@@ -1,0 +1,148 @@
+"""What the controller of one endpoint knows, in one JSON file that only the controller writes while it lives."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Literal
+
+import msgspec
+
+from runbook.errors import PlatformError
+from runbook.platform import base
+from runbook.platform.base import Profile, Stage
+from runbook.platform.local import home
+from runbook.platform.local.process import Process
+from runbook.platform.local.serving import Serving
+
+DeploymentState = Literal["creating", "ready", "failed"]
+
+
+@dataclass(frozen=True)
+class Replica:
+    """One running scoring server; ``draining`` ones answer what they have and get nothing new."""
+
+    id: str
+    deployment: str
+    revision: int
+    process: Process
+    socket: str
+    state: Literal["starting", "ready", "draining"]
+
+
+@dataclass(frozen=True)
+class Deployment:
+    """One deployment with everything needed to start another replica of it.
+
+    ``revision`` tells the replicas of two deployments apart that had the same name one after the other; ``failure`` says
+    what went wrong last.
+    """
+
+    name: str
+    model_name: str
+    model_version: str
+    model_digest: str
+    code_digest: str
+    state: DeploymentState
+    serving: Serving
+    revision: int = 0
+    failure: str = ""
+
+    def same(self, other: Deployment) -> bool:
+        """Tell whether both serve the same model version with the same code and settings."""
+        mine, yours = ((d.model_name, d.model_version, d.model_digest, d.code_digest) for d in (self, other))
+        return mine == yours
+
+
+@dataclass(frozen=True)
+class Endpoint:
+    """One endpoint; ``home`` is where this was written, because a copied home must leave the original's processes alone."""
+
+    home: str
+    name: str
+    stage: Stage
+    profile: Profile
+    port: int
+    tags: Mapping[str, str]
+    traffic: Mapping[str, int] = field(default_factory=dict)
+    deployments: Mapping[str, Deployment] = field(default_factory=dict)
+    replicas: Mapping[str, Replica] = field(default_factory=dict)
+    controller: Process | None = None
+    router: Process | None = None
+    started: int = 0
+    note: str = ""
+
+    @property
+    def prefix(self) -> str:
+        """What stands before /score in the URI, by the profile of Azure's router that this endpoint reproduces."""
+        return f"/api/v1/service/{self.name}" if self.profile == "kubernetes" else ""
+
+    @property
+    def scoring_uri(self) -> str:
+        """The address clients post to."""
+        return f"http://127.0.0.1:{self.port}{self.prefix}/score"
+
+    def ready(self, name: str) -> list[Replica]:
+        """Return the ready replicas of one deployment's current revision, oldest first."""
+        this = self.deployments[name]
+        return [
+            r for r in self.replicas.values() if (r.deployment, r.revision, r.state) == (name, this.revision, "ready")
+        ]
+
+    def public(self) -> base.Endpoint:
+        """Return what a notebook sees of it."""
+        return base.Endpoint(
+            name=self.name,
+            stage=self.stage,
+            profile=self.profile,
+            scoring_uri=self.scoring_uri,
+            traffic=dict(self.traffic),
+            deployments=tuple(self.public_deployment(name) for name in self.deployments),
+            tags=dict(self.tags),
+        )
+
+    def public_deployment(self, name: str) -> base.Deployment:
+        """Return what a notebook sees of one deployment."""
+        this = self.deployments[name]
+        return base.Deployment(
+            name=name,
+            model_name=this.model_name,
+            model_version=this.model_version,
+            model_digest=this.model_digest,
+            code_digest=this.code_digest,
+            state=this.state,
+            replicas=len(self.ready(name)),
+        )
+
+
+def path(of: home.Home, name: str) -> Path:
+    """Return the state file of one endpoint."""
+    return of.endpoint(name) / "state.json"
+
+
+def own(of: home.Home, endpoint: Endpoint) -> Endpoint:
+    """Return the state as this home may use it: in a copied home the processes belong to the original.
+
+    A home that was moved takes its processes along, so that they can be ended.
+    """
+    if endpoint.home == str(of.path) or not Path(endpoint.home).exists():
+        return endpoint
+    return replace(endpoint, home=str(of.path), replicas={}, router=None, controller=None)
+
+
+def save(file: Path, endpoint: Endpoint) -> None:
+    """Write the state in one move."""
+    home.write(file, msgspec.json.format(msgspec.json.encode(endpoint), indent=1))
+
+
+def load(file: Path) -> Endpoint | None:
+    """Return the state, or None when there is none; raises PlatformError when the file is damaged."""
+    try:
+        return msgspec.json.decode(file.read_bytes(), type=Endpoint)
+    except FileNotFoundError:
+        return None
+    except (msgspec.DecodeError, OSError) as error:
+        raise PlatformError(
+            f"{file} is damaged ({error}). Run `runbook down`, delete the folder {file.parent}, and deploy this stage again."
+        ) from error

