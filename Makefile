@@ -30,5 +30,8 @@ format: setup
 	@$(BIN)/ruff format .
 	@$(BIN)/ruff check --fix-only .
 
+reference: setup  ## renews the tables that nbval compares; the change shows in review
+	@$(BIN)/python tests/nbval/nbval_reference.py
+
 bench: setup  ## the benchmarks; run on purpose, on a quiet machine
 	@$(BIN)/pytest -q tests/benchmarks $(ARGS)

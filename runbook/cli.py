@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import shlex
 import signal
 import sys
@@ -40,6 +41,8 @@ class Commands(click.Group):
 def main(debug: bool) -> None:
     """Take a model from data to a tested, autoscaled endpoint, by notebooks that leave reports."""
     logging.basicConfig(level=logging.DEBUG if debug else logging.ERROR, format="%(levelname)s %(name)s: %(message)s")
+    # Nothing leaves this machine unasked; the kernels inherit it.
+    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     # A pipeline agent that is cancelled sends SIGTERM: it must leave the same evidence as Ctrl-C.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
 

@@ -28,8 +28,9 @@ _shared: list[IO[str]] = []
 @contextlib.contextmanager
 def hold(target: str, run_id: str, command: str) -> Iterator[None]:
     """Hold the lock of ``target`` for one run; raises Busy, naming the holder, when somebody else has it."""
+    repository.home().mkdir(mode=0o700, parents=True, exist_ok=True)
     folder = repository.home() / "locks"
-    folder.mkdir(parents=True, exist_ok=True)
+    folder.mkdir(exist_ok=True)
     with (
         (folder / f"{target}.run").open("a+", encoding="utf-8") as run,
         (folder / f"{target}.kernels").open("a+") as kernels,

@@ -67,17 +67,13 @@ def endpoint(found: Platform, stage: Stage) -> str:
 
 
 def status() -> str:
-    """Return what the local platform runs, in words."""
+    """Return what the local platform runs, in words; starts nothing."""
     from runbook.platform.local import LocalPlatform
 
-    local = LocalPlatform()
-    stages: tuple[Stage, ...] = ("dev", "prod")
-    rows = local.status()
+    rows = [str(row) for row in LocalPlatform().status()]
     if not rows:
         return f"Nothing runs. State: {repository.home()}"
-    running = [f"{row}" for row in rows]
-    found = [endpoint(local, stage) for stage in stages if local.find_endpoint(stage)]
-    return "\n".join([f"State: {repository.home()}", *running, *found, "Stop everything with: make down"])
+    return "\n".join([*rows, f"State: {repository.home()}", "Stop everything with: make down"])
 
 
 def closing(this: Manifest, endpoints: bool) -> str:
