@@ -82,8 +82,10 @@ def read_json(path: Path, schema: str, command: str) -> dict[str, Any]:
         document: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise HandoffMissing(f"{path} is missing. Run first: {command}") from None
-    except json.JSONDecodeError as error:
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise RunError(f"{path} is not JSON ({error}). Run again: {command}") from error
+    if not isinstance(document, dict):
+        raise RunError(f"{path} holds {type(document).__name__}, wanted an object. Run again: {command}")
     version = str(document.get("schema_version", "none"))
     if version.split(".")[0] != SCHEMA_VERSION.split(".")[0]:
         raise RunError(

@@ -55,6 +55,15 @@ def test_a_file_cut_short_is_refused() -> None:
         handoff.load("20_train", "r1")
 
 
+@pytest.mark.parametrize(
+    ("content", "words"), [(b"[1]", "holds list, wanted an object"), (b"\xff\xfe{}", "is not JSON")]
+)
+def test_a_file_that_is_no_object_is_refused(content: bytes, words: str) -> None:
+    handoff.save("20_train", "r1", rows=3).write_bytes(content)
+    with pytest.raises(RunError, match=words):
+        handoff.load("20_train", "r1")
+
+
 def test_metadata_that_breaks_its_schema_is_not_written() -> None:
     with pytest.raises(RunError, match=r"decision\.json: decision: 'maybe' is not one of"):
         handoff.save_metadata("decision", "r1", {**DECISION, "decision": "maybe"})

@@ -1,0 +1,191 @@
+"""What a run left on disk, read with tolerance: a missing or broken file becomes "not run", never a crash and never green."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from runbook import handoff
+from runbook.check import Check
+from runbook.errors import RunError
+from runbook.report import words
+
+GREEN = ("passed", "not_needed")
+STRESS = "80_stress_test"
+
+
+@dataclass(frozen=True)
+class Failure:
+    """What stopped a step: the exception's class, its message, and the id of the cell."""
+
+    kind: str
+    message: str
+    cell: str | None
+
+
+@dataclass(frozen=True)
+class StepRun:
+    """The runner's verdict on one step run, as result.json holds it; ``problem`` says why there is no result.json."""
+
+    folder: str
+    step: str
+    stage: str | None
+    status: str
+    run_id: str = ""
+    target: str = ""
+    title: str = ""
+    started: str | None = None
+    seconds: float | None = None
+    cells_run: int = 0
+    cells: int = 0
+    failure: Failure | None = None
+    checks: tuple[Check, ...] = ()
+    not_needed: str | None = None
+    parameters: Mapping[str, Any] = field(default_factory=dict)
+    inputs: Mapping[str, str] = field(default_factory=dict)
+    problem: str = ""
+
+    @property
+    def green(self) -> bool:
+        """Whether the run could go on after this step."""
+        return self.status in GREEN
+
+    @property
+    def held(self) -> int:
+        """How many checks held."""
+        return sum(c.status == "passed" for c in self.checks)
+
+    @property
+    def applied(self) -> int:
+        """How many checks applied here, whether they held or not."""
+        return sum(c.status != "not_run" for c in self.checks)
+
+    @property
+    def failed_check(self) -> Check | None:
+        """The first check that did not hold."""
+        return next((c for c in self.checks if c.status == "failed"), None)
+
+    @property
+    def name(self) -> str:
+        """The step in words, such as "stress test, prod"."""
+        return words.step_name(self.step, self.stage)
+
+
+@dataclass(frozen=True)
+class Run:
+    """One run: its manifest, and what its pages quote besides, read when it is asked for."""
+
+    folder: Path
+    manifest: Mapping[str, Any]
+
+    @property
+    def run_id(self) -> str:
+        """The run's name."""
+        return str(self.manifest["run_id"])
+
+    @cached_property
+    def steps(self) -> tuple[StepRun, ...]:
+        """The step runs in order."""
+        return tuple(_listed(self.folder, row) for row in self.manifest["steps"])
+
+    @cached_property
+    def training(self) -> Mapping[str, Any] | None:
+        """metadata/run.json, or None."""
+        return self._metadata("run")
+
+    @cached_property
+    def model(self) -> Mapping[str, Any] | None:
+        """metadata/model.json, or None."""
+        return self._metadata("model")
+
+    @cached_property
+    def decision(self) -> Mapping[str, Any] | None:
+        """metadata/decision.json, or None."""
+        return self._metadata("decision")
+
+    def stress(self, stage: str) -> Mapping[str, Any]:
+        """Return what 80_stress_test of this stage handed over; empty when it left nothing."""
+        document = _find(self.folder / f"{STRESS}-{stage}" / "handoff.json", "handoff")
+        return document["values"] if document else {}
+
+    @property
+    def stopped_at(self) -> StepRun | None:
+        """The first step that ran and is not green."""
+        return next((s for s in self.steps if s.status in ("failed", "cancelled")), None)
+
+    def _metadata(self, name: str) -> Mapping[str, Any] | None:
+        return _find(self.folder / "metadata" / f"{name}.json", name)
+
+
+def run(folder: Path) -> Run:
+    """Read one run; raises RunError when its manifest can not be read."""
+    return Run(folder, read(folder / "manifest.json", "manifest"))
+
+
+def earlier(this: Run) -> Sequence[Run]:
+    """Return the runs of the same plan and target that began before this one, newest first.
+
+    A folder that is not named after its run was copied here from elsewhere; its numbers are of another machine.
+    """
+    found = []
+    for path in this.folder.parent.glob("*/manifest.json"):
+        if path.parent.is_symlink() or path.parent.name == this.folder.name:
+            continue
+        try:
+            other = run(path.parent)
+        except RunError:
+            continue  # the list of runs shows it as unreadable
+        same = all(other.manifest[key] == this.manifest[key] for key in ("plan", "target"))
+        if same and other.run_id == path.parent.name and _began(other) < _began(this):
+            found.append(other)
+    return sorted(found, key=_began, reverse=True)
+
+
+def step_run(folder: Path) -> StepRun:
+    """Read one step run; without a readable result.json it counts as not run."""
+    try:
+        document = read(folder / "result.json", "result")
+    except RunError as error:
+        step, _, stage = folder.name.partition("-")
+        return StepRun(folder.name, step, stage or None, "not_run", title=step, problem=str(error))
+    stop = document["error"]
+    return StepRun(
+        folder=folder.name,
+        failure=Failure(stop["class"], stop["message"], stop["cell"]) if stop else None,
+        checks=tuple(Check(**{k: c[k] for k in ("name", "wanted", "found", "status")}) for c in document["checks"]),
+        **{k: v for k, v in document.items() if k not in ("schema_version", "error", "checks")},
+    )
+
+
+def read(path: Path, schema: str) -> dict[str, Any]:
+    """Read one JSON file; raises RunError whatever is wrong with it."""
+    try:
+        return handoff.read_json(path, schema, "runbook run all")
+    except RunError as error:
+        # A page is read far from the folder it was made in.
+        raise RunError(str(error).replace(str(path), path.name)) from error
+    except (ValueError, AttributeError, OSError) as error:
+        raise RunError(f"{path.name} can not be read: {type(error).__name__}: {error}") from error
+
+
+def _find(path: Path, schema: str) -> dict[str, Any] | None:
+    try:
+        return read(path, schema)
+    except RunError:
+        return None
+
+
+def _listed(folder: Path, row: Mapping[str, Any]) -> StepRun:
+    name = str(row["folder"])
+    inside = name not in ("", ".", "..") and Path(name).name == name
+    if row["status"] != "not_run" and inside:
+        return step_run(folder / name)
+    return StepRun(name if inside else "", row["step"], row["stage"], "not_run", title=row["step"])
+
+
+def _began(this: Run) -> float:
+    found = words.moment(this.manifest["started"])
+    return found.timestamp() if found else 0.0

@@ -1,0 +1,141 @@
+"""One output of a cell -> what the page shows of it, as data for the template."""
+
+from __future__ import annotations
+
+import re
+from base64 import b64encode
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from bs4 import BeautifulSoup, Tag
+from markupsafe import Markup
+from nbconvert.filters import ansi2html
+from nbconvert.filters.markdown_mistune import markdown2html_mistune
+
+from runbook.check import MIME, NOT_NEEDED_MIME, Check, Status
+from runbook.report import markup
+from runbook.report.markup import Removed
+
+# Above this size an output is cut to its head and tail; the executed notebook beside the page keeps all of it.
+LIMIT = 200_000
+HEAD, TAIL = 60_000, 20_000
+ROWS = 50
+LONG = 30
+
+Kind = Literal["checks", "not_needed", "html", "figure", "text", "warning", "error"]
+_CONTROLS = re.compile("<(input|button|select)")
+_STATUSES: dict[Any, Status] = {"passed": "passed", "failed": "failed"}
+_FIGURES = ("image/svg+xml", "image/png", "image/jpeg")
+_SCRIPTED = ("application/javascript", "application/vnd.jupyter.widget-view+json", "application/vnd.plotly.v1+json")
+
+
+@dataclass(frozen=True)
+class Output:
+    """One output: ``html`` is safe markup, ``text`` is a picture's address or an error's message, ``long`` asks for a frame."""
+
+    kind: Kind
+    html: Markup = Markup("")
+    text: str = ""
+    title: str = ""
+    checks: tuple[Check, ...] = ()
+    long: bool = False
+
+
+def read(outputs: Sequence[Mapping[str, Any]], removed: Removed) -> tuple[Output, ...]:
+    """Return what to show of a cell's outputs, in order; counts in ``removed`` what needs a network or a script."""
+    return tuple(found for output in outputs if (found := _output(output, removed)) is not None)
+
+
+def markdown(source: str, removed: Removed) -> Markup:
+    """Return a markdown cell as safe markup."""
+    return markup.safe(markdown2html_mistune(source), removed, prose=True)
+
+
+def _output(output: Mapping[str, Any], removed: Removed) -> Output | None:
+    kind = output["output_type"]
+    if kind == "stream":
+        return _text(output["text"], "warning" if output["name"] == "stderr" else "text")
+    if kind == "error":
+        message = Output("error", _ansi("\n".join(output["traceback"])), str(output["evalue"]), str(output["ename"]))
+        return message if output["ename"] or output["evalue"] or output["traceback"] else None
+    return _data(output["data"], removed)
+
+
+def _data(data: Mapping[str, Any], removed: Removed) -> Output | None:
+    if MIME in data:
+        return Output("checks", checks=_checks(data[MIME]))
+    if NOT_NEEDED_MIME in data:
+        return Output("not_needed", text=str(dict(data[NOT_NEEDED_MIME]).get("reason", "")))
+    removed.elements += any(kind in data for kind in _SCRIPTED)
+    plain = str(data.get("text/plain", data.get("text/latex", "")))
+    if "text/html" in data and (shown := _html(str(data["text/html"]), plain, removed)):
+        return Output("html", shown)
+    if "text/markdown" in data:
+        return Output("html", markup.safe(markdown2html_mistune(_cut(str(data["text/markdown"]))), removed))
+    for kind in _FIGURES:
+        if kind in data:
+            return Output("figure", text=_picture(kind, str(data[kind])))
+    return _text(plain, "text")
+
+
+def _html(source: str, plain: str, removed: Removed) -> Markup | None:
+    # A diagram made of controls (scikit-learn's is one) reads better as its text than as its wreck.
+    if _CONTROLS.search(source) and "dataframe" not in source and plain and not plain.startswith("<"):
+        removed.elements += 1
+        return None
+    if len(source) > LIMIT:
+        source = _fewer_rows(source)
+    if len(source) > LIMIT:
+        return None if plain else _ansi(source)
+    shown = markup.safe(source, removed)
+    seen = BeautifulSoup(shown, "html.parser")
+    return shown if seen.get_text(strip=True) or seen.find("img") else None
+
+
+def _fewer_rows(source: str) -> str:
+    soup = BeautifulSoup(source, "html.parser")
+    for body in soup.find_all("tbody"):
+        rows = body.find_all("tr", recursive=False)
+        for row in rows[ROWS:-ROWS]:
+            row.decompose()
+        if len(rows) > 2 * ROWS:
+            note = BeautifulSoup(f"<tr><td>… {len(rows) - 2 * ROWS:,} rows left out …</td></tr>", "html.parser").tr
+            if isinstance(note, Tag):
+                rows[ROWS - 1].insert_after(note)
+    return str(soup)
+
+
+def _checks(rows: Iterable[Mapping[str, Any]]) -> tuple[Check, ...]:
+    return tuple(
+        Check(
+            name=str(row.get("name", "")),
+            wanted=str(row.get("wanted", "")),
+            found=str(row.get("found", "")),
+            status=_STATUSES.get(row.get("status"), "not_run"),
+        )
+        for row in rows
+    )
+
+
+def _picture(kind: str, content: str) -> str:
+    encoded = b64encode(content.encode()).decode() if kind == "image/svg+xml" else re.sub(r"\s", "", content)
+    return f"data:{kind};base64,{encoded}"
+
+
+def _text(text: str, kind: Literal["text", "warning"]) -> Output | None:
+    if not text.strip():
+        return None
+    return Output(kind, _ansi(text.rstrip("\n")), long=text.count("\n") > LONG)
+
+
+def _ansi(text: str) -> Markup:
+    # Colours beyond the sixteen names come as styles without any promise of contrast; the allow-list drops them.
+    return markup.safe(ansi2html(_cut(text)), Removed())
+
+
+def _cut(text: str) -> str:
+    if len(text) <= LIMIT:
+        return text
+    left_out = len(text) - HEAD - TAIL
+    return f"{text[:HEAD]}\n\n… {left_out:,} characters left out; executed.ipynb holds them …\n\n{text[-TAIL:]}"

@@ -1,0 +1,143 @@
+"""report.html of one step: verdict and checks first, then the notebook's story with its code folded, provenance last."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from runbook.errors import RunError
+from runbook.report import evidence, notebook, outline, page, words
+from runbook.report.evidence import StepRun
+from runbook.report.notebook import Story
+from runbook.report.outline import Entry
+
+FRAME = {
+    "report": "",
+    "checks": "What was checked",
+    "parameters": "Parameters",
+    "provenance": "Provenance",
+    "failed": "",
+}
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What a page says first: a sentence, and the reason below it."""
+
+    headline: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Value:
+    """One parameter as the run used it; ``default`` is the notebook's own where it was overridden."""
+
+    name: str
+    value: str
+    default: str
+    meaning: str
+
+
+def render(result: StepRun, folder: Path) -> str:
+    """Return the page of one step run; reads executed.ipynb beside result.json and manifest.json of the run."""
+    story = notebook.read(folder / "executed.ipynb", result)
+    body = page.render("cells.html.j2", story=story, result=result)
+    content, headings = outline.finish(body, taken=FRAME)
+    failed = any(e.failed for e in headings)
+    return page.render(
+        "step.html.j2",
+        result=result,
+        story=story,
+        title=story.title or result.title or result.step,
+        verdict=verdict(result, failed),
+        jump=failed,
+        facts=_facts(result),
+        parameters=_parameters(result, story),
+        body=content,
+        contents=_contents(result, headings),
+        provenance=_provenance(result, story, folder),
+        files=[n for n in ("executed.ipynb", "result.json", "handoff.json") if (folder / n).exists()],
+    )
+
+
+def verdict(result: StepRun, jump: bool = False) -> Verdict:
+    """Return the verdict on one step run in words."""
+    held = f"{result.held} of {words.count(result.applied, 'check')} held"
+    idle = len(result.checks) - result.applied
+    rest = f" {words.count(idle, 'check')} did not apply here and did not run." if idle else ""
+    if result.status == "passed":
+        return Verdict(f"Passed: {held}", f"Every code cell ran, and every check that applies held.{rest}")
+    if result.status == "not_needed":
+        return Verdict("Not needed", f"{words.sentence(result.not_needed or '')} {words.sentence(held)}{rest}")
+    if result.status == "not_run":
+        return Verdict("Not run", words.sentence(words.short(result.problem or "This step did not run", 400)))
+    return Verdict(*_red(result))
+
+
+def _red(result: StepRun) -> tuple[str, str]:
+    left = result.cells - result.cells_run - 1
+    after = f" {words.count(left, 'code cell')} after it did not run." if left > 0 else ""
+    word = words.STATUS[result.status]
+    if check := result.failed_check:
+        return (
+            f"{word}: {words.short(check.name, 120)}",
+            f"Wanted {words.wish(check.wanted)}, found {check.found}.{after}",
+        )
+    if result.failure:
+        message = words.sentence(words.short(result.failure.message, 400))
+        return f"{word}: {words.short(result.failure.kind, 80)}", f"{message}{after}"
+    return word, f"{result.cells_run} of {words.count(result.cells, 'code cell')} ran."
+
+
+def _facts(result: StepRun) -> list[tuple[str, str]]:
+    return [
+        ("Took", words.took(result.seconds) or "–"),
+        ("Started", words.when(result.started)),
+        ("Checks held", f"{result.held} of {result.applied}"),
+        ("Code cells run", f"{result.cells_run} of {result.cells}"),
+    ]
+
+
+def _parameters(result: StepRun, story: Story) -> list[Value]:
+    values = []
+    for name in dict.fromkeys([*story.parameters, *result.parameters]):
+        declared = story.parameters.get(name)
+        default = declared.default if declared else ""
+        used = notebook.value(result.parameters[name]) if name in result.parameters else default
+        other = default if declared and default != used else ""
+        values.append(Value(name, used, other, declared.meaning if declared else ""))
+    return values
+
+
+def _contents(result: StepRun, headings: Sequence[Entry]) -> list[Entry]:
+    first = [Entry(name, FRAME[name]) for name in ("checks", "parameters")]
+    return [*first, *headings, Entry("provenance", FRAME["provenance"])]
+
+
+def _provenance(result: StepRun, story: Story, folder: Path) -> list[tuple[str, str]]:
+    manifest = _manifest(folder.parent)
+    rows = [
+        ("Run", result.run_id),
+        ("Step", result.folder),
+        ("Target", result.target),
+        ("Commit", commit(manifest) if manifest else "not recorded"),
+        ("Ran with", ", ".join(f"{name} {version}" for name, version in story.versions.items() if version)),
+    ]
+    rows += [(f"sha256 of {name}", digest) for name, digest in result.inputs.items()]
+    return [(name, text) for name, text in rows if text]
+
+
+def commit(manifest: Mapping[str, Any]) -> str:
+    """Return the commit in words; one with uncommitted changes says so."""
+    if not manifest["commit"]:
+        return "not recorded"
+    return f"{manifest['commit']}{', with uncommitted changes' if manifest['dirty'] else ''}"
+
+
+def _manifest(folder: Path) -> Mapping[str, Any] | None:
+    try:
+        return evidence.read(folder / "manifest.json", "manifest")
+    except RunError:
+        return None

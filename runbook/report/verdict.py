@@ -1,0 +1,100 @@
+"""The verdict on a run in words: the decision, where it stopped, what serves now, and the way back."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from runbook.report import words
+from runbook.report.evidence import Run
+from runbook.report.step_page import Verdict, verdict
+
+PLANS = {
+    "all": "From data to production",
+    "ci": "CI: train, evaluate and register the model",
+    "cd": "CD: deploy, test and release the model",
+}
+
+
+def title(this: Run) -> str:
+    """Return the title of a run's page."""
+    plan = str(this.manifest["plan"])
+    return PLANS.get(plan, f"Step {plan}")
+
+
+def of(this: Run) -> Verdict:
+    """Return the verdict on a run: a sentence, and the reason with wanted and found and what serves now."""
+    reason = [_why(this), serves(this)]
+    if this.manifest["status"] in ("failed", "cancelled") and _untouched(this):
+        reason.append("No step of prod ran.")
+    return Verdict(_headline(this), " ".join(part for part in reason if part))
+
+
+def serves(this: Run) -> str:
+    """Return which model version serves which stage, as one sentence; a run that has not ended has not looked yet."""
+    if this.manifest["status"] == "running":
+        return f"When nothing runs any more, it was killed. Go on with: runbook run --resume {this.run_id}"
+    rows = this.manifest["endpoints"]
+    if len(rows) > 1 and len({row["model_version"] for row in rows}) == 1:
+        return words.sentence(f"{words.listing([row['stage'] for row in rows])} serve {_served(rows[0])}")
+    parts = [f"{row['stage']} serves {_served(row)}" for row in rows]
+    return words.sentence(words.listing(parts)) if parts else "No endpoint stands."
+
+
+def _served(row: Mapping[str, Any]) -> str:
+    return f"model {row['model_version']}" if row["model_version"] else "nobody"
+
+
+def undo(row: Mapping[str, Any]) -> tuple[str, str]:
+    """Return the command that undoes what a stage serves, and what it leads to."""
+    if row["previous_version"]:
+        return f"runbook step 95_rollback --stage {row['stage']}", f"back to model {row['previous_version']}"
+    return f"runbook step 99_teardown --stage {row['stage']}", "nothing served before: this removes the endpoint"
+
+
+def _headline(this: Run) -> str:
+    status, stopped = this.manifest["status"], this.stopped_at
+    if status == "running":
+        done = sum(s.status != "not_run" for s in this.steps)
+        return f"Running: {done} of {words.count(len(this.steps), 'step')} done"
+    if status == "passed":
+        return _green(this)
+    if stopped is None:
+        return f"{words.STATUS[status]}: the runner stopped between two steps"
+    if _refused(this):
+        return "Do not release: the candidate failed its evaluation"
+    check = stopped.failed_check
+    why = check.name if check else stopped.failure.kind if stopped.failure else ""
+    return f"{words.STATUS[status]} at {stopped.name}" + (f": {words.short(why, 120)}" if why else "")
+
+
+def _green(this: Run) -> str:
+    decision, version = this.decision, (this.model or {}).get("version")
+    live = {row["stage"]: row["model_version"] for row in this.manifest["endpoints"]}
+    ran = {(s.step, s.stage) for s in this.steps if s.green}
+    if decision and decision["decision"] == "hold":
+        return f"Hold: model {version} stays, nothing had to be released"
+    if ("90_release", "prod") in ran and version and live.get("prod") == version:
+        return f"Promoted: model {version} serves prod"
+    if decision and decision["decision"] == "promote" and ("40_register", None) in ran:
+        return f"Promote: model {version} is registered and ready for release"
+    return f"Passed: {words.count(sum(s.green for s in this.steps), 'step')} done"
+
+
+def _why(this: Run) -> str:
+    stopped, decision = this.stopped_at, this.decision
+    decided = words.sentence(words.short(decision["reason"], 400)) if decision else ""
+    if stopped is None or this.manifest["status"] == "running" or _refused(this):
+        return decided
+    return verdict(stopped).reason
+
+
+def _refused(this: Run) -> bool:
+    """Whether the run stopped because the evaluation said fail."""
+    at, decision = this.stopped_at, this.decision
+    return at is not None and at.step == "30_evaluate" and decision is not None and decision["decision"] == "fail"
+
+
+def _untouched(this: Run) -> bool:
+    staged = [s for s in this.steps if s.stage == "prod"]
+    return bool(staged) and all(s.status == "not_run" and not s.problem for s in staged)

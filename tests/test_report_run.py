@@ -1,0 +1,291 @@
+"""The page of a run, its summary and its JUnit file."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree
+
+import pytest
+import recorded
+from bs4 import BeautifulSoup
+from pages import SCRIPT, assert_harmless, only, text
+from recorded import CI, DEV, PROD, check, endpoint, failed, whole, write
+
+from runbook import handoff, report
+from runbook.errors import RunError
+
+
+def page(folder: Path) -> BeautifulSoup:
+    return BeautifulSoup(report.run(folder).read_text(encoding="utf-8"), "html.parser")
+
+
+def junit(folder: Path) -> ElementTree.Element:
+    report.run(folder)
+    return ElementTree.fromstring((folder / "junit.xml").read_bytes())  # noqa: S314 - made by us, a line above
+
+
+def rows(soup: BeautifulSoup, section: str) -> list[str]:
+    return [r.get_text(" ", strip=True) for r in soup.select(f"section[aria-labelledby={section}] tbody tr")]
+
+
+def test_a_released_model_is_the_headline(tmp_path: Path) -> None:
+    soup = page(whole())
+    assert text(soup, ".verdict .headline") == "Promoted: model 12 serves prod"
+    assert "New, and not worse than the champion. Dev and prod serve model 12." in text(soup, ".verdict")
+    assert only(soup, "title").get_text() == "Passed: run r1"
+
+
+def test_a_model_that_does_not_serve_prod_is_not_called_promoted() -> None:
+    soup = page(whole(endpoints=[endpoint("prod", "11")]))
+    assert text(soup, ".verdict .headline") == "Promote: model 12 is registered and ready for release"
+    assert "Prod serves model 11." in text(soup, ".verdict")
+
+
+def test_hold_is_green_and_says_which_model_stays() -> None:
+    soup = page(whole(word="hold", version=11))
+    assert text(soup, ".verdict .headline") == "Hold: model 11 stays, nothing had to be released"
+    assert only(soup, ".verdict").get("class") == ["verdict", "passed"]
+
+
+def test_a_criterion_that_does_not_speak_for_promotion_is_no_failure_on_hold() -> None:
+    whole(word="hold")
+    recorded.metadata("r1", "hold", verdict="failed", found="the champion's own", interval=None)
+    gate = rows(page(recorded.folder("r1")), "gates")[1]
+    assert gate == "log loss on the sealed rows ≤ 0.46 the champion's own Not met"
+
+
+def test_a_failed_run_says_where_why_what_serves_and_links_the_cell() -> None:
+    folder = failed()
+    soup = page(folder)
+    assert text(soup, ".verdict .headline") == "Failed at stress test, prod: sustained p95, in ms"
+    assert "Wanted ≤ 150, found 412.7." in text(soup, ".verdict")
+    assert "Dev serves model 12 and prod serves model 11." in text(soup, ".verdict")
+    link = str(only(soup, ".verdict a")["href"])
+    assert link == "80_stress_test-prod/report.html#failed"
+    assert (folder / link.partition("#")[0]).exists()
+    assert "12 passed, 1 failed, 1 not run" in text(soup, ".facts")
+
+
+def test_a_refused_candidate_is_the_headline_and_prod_is_said_to_be_untouched() -> None:
+    recorded.metadata("r1", "fail", found=0.5112, verdict="failed")
+    steps = [
+        (s, stage, "failed" if s == "30_evaluate" else "passed" if s < "30" else "not_run")
+        for s, stage, _ in [*CI, *DEV, *PROD]
+    ]
+    soup = page(write("r1", steps, status="failed", endpoints=[endpoint("prod", "11")]))
+    assert text(soup, ".verdict .headline") == "Do not release: the candidate failed its evaluation"
+    assert "Log loss on the sealed rows: found 0.5112, wanted at most 0.46." in text(soup, ".verdict")
+    assert "Prod serves model 11. No step of prod ran." in text(soup, ".verdict")
+    assert "log loss on the sealed rows ≤ 0.46 0.5112 0.36 to 0.48 Failed" in rows(soup, "gates")
+
+
+def test_gates_show_wanted_found_and_uncertainty_and_name_what_was_not_reached() -> None:
+    gates = rows(page(failed()), "gates")
+    assert "log loss minus the champion's ≤ 0.01, the whole interval −0.0031 −0.011 to 0.0052 Passed" in gates
+    assert "sustained p95, in ms ≤ 150 412.7 Failed" in gates
+    waiting = write("r2", [*CI, ("70_functional_test", "dev", "not_run")], status="failed")
+    assert rows(page(waiting), "gates")[-2:] == ["Functional test, dev", "All checks to hold – Not run"]
+
+
+def test_the_comparison_is_with_the_last_run_that_reached_the_step() -> None:
+    recorded.metadata("r1", "promote", log_loss=0.50)
+    write("r1", [*CI, *DEV], p95=40.0, started="2026-11-20T10:00:00+00:00")
+    recorded.metadata("r2", "promote", log_loss=0.43)
+    write("r2", [*CI, ("80_stress_test", "dev", "not_run")], started="2026-11-21T10:00:00+00:00", status="failed")
+    recorded.metadata("r3", "promote", log_loss=0.42)
+    write("r3", [*CI, *DEV], p95=60.0, started="2026-11-22T10:00:00+00:00")
+    found = rows(page(recorded.folder("r3")), "compared")
+    assert found[:2] == [
+        "Model, cross-validated, compared with r2",
+        "log loss 0.4200 0.400 to 0.440 0.4300 −0.0100 within noise",
+    ]
+    assert "Stress test, dev, compared with r1" in found
+    assert "p95 60.0 ms 40.0 ms +20.0 ms worse" in found
+
+
+@pytest.mark.parametrize("other", [{"plan": "cd"}, {"target": "azure"}, {"started": "2026-11-23T10:00:00+00:00"}])
+def test_runs_of_another_plan_target_or_a_later_day_are_not_compared_with(other: dict[str, Any]) -> None:
+    whole("r1", **{"day": 20, **other})
+    assert "nothing to compare with yet" in rows(page(whole("r2", day=22)), "compared")[0]
+
+
+def test_a_run_copied_from_another_machine_is_not_compared_with() -> None:
+    whole("r1", day=20).rename(recorded.folder("sample"))
+    assert "nothing to compare with yet" in rows(page(whole("r2", day=22)), "compared")[0]
+
+
+def test_an_unreadable_run_beside_it_does_not_break_a_page() -> None:
+    recorded.folder("old").mkdir(parents=True)
+    (recorded.folder("old") / "manifest.json").write_text('{"schema_version": "0.9"}')
+    assert "nothing to compare with yet" in rows(page(whole()), "compared")[0]
+
+
+def test_what_changed_since_the_run_before_is_said_item_by_item() -> None:
+    whole("r1", day=20, version=11)
+    changed = rows(page(whole("r2", day=22, version=12)), "changed")
+    assert changed[0] == f"Commit {recorded.COMMIT[:8]} {recorded.COMMIT[:8]} same"
+    assert changed[-1] == "Version Titanic:12 Titanic:11 changed"
+
+
+def test_the_way_back_is_a_command_per_stage() -> None:
+    soup = page(whole(endpoints=[endpoint("dev", "12"), endpoint("prod", "12", "11")]))
+    serves = text(soup, "section[aria-labelledby=serves]")
+    assert "runbook step 95_rollback --stage prod back to model 11" in serves
+    assert "runbook step 99_teardown --stage dev" in serves
+    assert "/api/v1/service/titanic-prod/score" in serves
+
+
+def test_a_step_without_a_result_is_shown_as_not_run_with_the_reason() -> None:
+    folder = whole()
+    (folder / "90_release-prod" / "result.json").unlink()
+    (folder / "80_stress_test-prod" / "result.json").write_text("{")
+    soup = page(folder)
+    table = " ".join(r.get_text(" ", strip=True) for r in soup.select("main > .scroll tbody tr"))
+    assert "90_release result.json is missing." in table
+    assert "80_stress_test result.json is not JSON" in table
+    assert "12 passed, 2 not run" in text(soup, ".facts")
+    assert text(soup, ".verdict .headline") != "Promoted: model 12 serves prod"
+
+
+def test_provenance_names_model_data_commit_lock_people_and_digests() -> None:
+    soup = page(whole(dirty=True, source_run="ci-7"))
+    provenance = only(soup, "main > .pairs").get_text(" ", strip=True)
+    for words in (
+        f"Titanic:12, sha256 {recorded.HEX}",
+        f"data/titanic.csv, 891 rows, sha256 {recorded.HEX}",
+        f"{recorded.COMMIT}, with uncommitted changes",
+        f"Lock of packages sha256 {recorded.HEX}",
+        "rivera on build-7, Python 3.11.7",
+        "Command runbook run all",
+        "Result of CI from ci-7",
+    ):
+        assert words in provenance
+    assert re.search("manifest.json sha256 [0-9a-f]{64}", provenance)
+
+
+def test_a_run_that_goes_on_says_so_and_how_to_go_on() -> None:
+    rows = [("20_train", None, "passed"), ("30_evaluate", None, "not_run")]
+    soup = page(write("r1", rows, status="running", seconds=None))
+    assert text(soup, ".verdict .headline") == "Running: 1 of 2 steps done"
+    assert "runbook run --resume r1" in text(soup, ".verdict")
+
+
+def test_a_run_without_a_manifest_is_an_error_that_names_the_file(tmp_path: Path) -> None:
+    with pytest.raises(RunError, match="manifest.json is missing"):
+        report.run(tmp_path)
+
+
+@pytest.mark.parametrize("folder", ["../../etc", "/etc", "..", "", f"a{SCRIPT}b"])
+def test_a_folder_in_a_manifest_can_not_lead_out_of_its_run(folder: str) -> None:
+    made = recorded.manifest("r1", [("60_deploy", "dev", "passed")])
+    text_ = (
+        (made / "manifest.json")
+        .read_text()
+        .replace('"folder": "60_deploy-dev"', f'"folder": {recorded.quoted(folder)}')
+    )
+    (made / "manifest.json").write_text(text_)
+    soup = page(made)
+    assert_harmless(soup)
+    assert not soup.select("main > .scroll tbody a")
+
+
+def hostile() -> Path:
+    """Write a run in which every text is an attack, and return its folder."""
+    evil = f'"><{SCRIPT}|\x1b[31m\x00\ud800 [x](https://example.org) `a` *b*\n# c'
+    recorded.metadata("r1", "promote", name=evil, wanted=evil, found=evil)
+    error = {"class": evil, "message": evil, "cell": evil}
+    told = [check(evil, "failed", evil, evil), check(evil, "not_run", evil, evil)]
+    recorded.result("r1", "70_functional_test", "dev", "failed", title=evil, error=error, checks=told)
+    served = {**endpoint("dev", evil, evil), "scoring_uri": evil, "traffic": {evil: 100}, "name": evil}
+    said = dict.fromkeys(("command", "user", "host", "python", "commit", "source_run", "started"), evil)
+    return recorded.manifest(
+        "r1", [("70_functional_test", "dev", "failed")], status="failed", endpoints=[served], **said
+    )
+
+
+def test_hostile_text_is_shown_as_text_on_the_page_of_a_run() -> None:
+    soup = page(hostile())
+    assert_harmless(soup)
+    assert str(soup).count("alert(1)") > 10
+    assert not re.search("[\x00\x1b]", str(soup))
+
+
+def test_hostile_text_stays_text_in_the_summary() -> None:
+    folder = hostile()
+    report.run(folder)
+    summary = (folder / "summary.md").read_text(encoding="utf-8")
+    assert "<" not in summary.replace("&lt;", "")
+    assert not re.search(r"(?<!\\)\]\(https", summary)
+    assert {len(re.findall(r"(?<!\\)\|", line)) for line in summary.splitlines() if line.startswith("|")} == {6}
+
+
+def test_the_summary_is_a_verdict_tables_and_a_line_of_steps_per_stage() -> None:
+    folder = failed()
+    report.run(folder)
+    summary = (folder / "summary.md").read_text(encoding="utf-8")
+    assert summary.startswith("### ❌ Failed at stress test, prod: sustained p95, in ms\n\nWanted ≤ 150, found 412.7.")
+    assert "\n\n| Step | Gate | Wanted | Found | Result |\n|:--|" in summary, (
+        "a table without a blank line before it is no table"
+    )
+    assert "| Stress test, prod | sustained p95, in ms | ≤ 150 | 412.7 | ❌ Failed |" in summary
+    assert "❌ 80_stress_test (12 s) → ⬜ 90_release" in summary
+    assert "[index.html](index.html)" in summary
+    assert "<" not in summary
+
+
+def test_junit_has_a_suite_per_step_and_a_case_per_check() -> None:
+    suites = junit(failed())
+    assert len(suites) == 14
+    stress = suites.findall("testsuite[@name='80_stress_test-prod']")[0]
+    assert [c.get("name") for c in stress] == ["sustained p95, in ms", "80_stress_test-prod ran to its end"]
+    failure = stress[0].find("failure")
+    assert failure is not None and failure.get("message") == "wanted at most 150, found 412.7"
+    assert stress[1].find("skipped") is not None
+
+
+def test_junit_carries_the_error_of_a_red_step_without_a_failed_check() -> None:
+    error = {"class": "KernelDied", "message": "killed\nfrom outside", "cell": "train"}
+    recorded.result("r1", "20_train", None, "failed", error=error, checks=[check("it holds")])
+    suites = junit(
+        recorded.manifest("r1", [("20_train", None, "failed"), ("30_evaluate", None, "not_run")], status="failed")
+    )
+    found = suites.find("testsuite[@name='20_train']/testcase[@name='20_train ran to its end']/error")
+    assert found is not None and (found.get("type"), found.get("message"), found.text) == (
+        "KernelDied",
+        "killed",
+        "killed\nfrom outside",
+    )
+    assert (suites.get("tests"), suites.get("failures"), suites.get("errors"), suites.get("skipped")) == (
+        "3",
+        "0",
+        "1",
+        "1",
+    )
+
+
+@pytest.mark.parametrize("make", [whole, failed, hostile])
+def test_junit_counts_are_right(make: Any) -> None:
+    suites = junit(make())
+    for suite in [suites, *suites]:
+        cases = list(suite.iter("testcase"))
+        assert int(suite.get("tests", "")) == len(cases)
+        for key, tag in (("failures", "failure"), ("errors", "error"), ("skipped", "skipped")):
+            assert int(suite.get(key, "")) == len(list(suite.iter(tag)))
+
+
+def test_rendering_a_run_again_gives_the_same_bytes() -> None:
+    folder = whole()
+    first = [(report.run(folder).parent / name).read_bytes() for name in ("index.html", "summary.md", "junit.xml")]
+    report.run(folder)
+    assert [(folder / name).read_bytes() for name in ("index.html", "summary.md", "junit.xml")] == first
+
+
+def test_a_value_that_is_no_number_is_not_compared() -> None:
+    folder = whole()
+    recorded.save_handoff(
+        "r1", "80_stress_test", "prod", p95_ms="fast", p99_ms=None, error_percent=True, sustained={"p50_ms": 12.0}
+    )
+    assert [r.split()[0:2] for r in rows(page(folder), "compared")][-1] == ["sustained", "p50"]
+    assert handoff.load("80_stress_test", "r1", "prod")["p95_ms"] == "fast"
