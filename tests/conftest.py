@@ -2,22 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import nbformat
 import pytest
+from built import PARAMETERS, Builder
 
 from runbook import params, repository
-
-Builder = Callable[..., Path]
-
-PARAMETERS = (
-    'target: str = "local"  # where things happen, local|azure\n'
-    'stage: str = "dev"  # what is released to, dev|prod\n'
-    'run_id: str = "interactive"  # the run this step belongs to\n'
-)
-HOLDS = 'from runbook.check import check\ncheck("one is one", found=1, wanted=1)'
 
 
 @pytest.fixture(autouse=True)

@@ -3,7 +3,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from conftest import Builder
+from built import Builder
 
 from runbook import params, repository
 from runbook.errors import AnatomyError, ParamsError

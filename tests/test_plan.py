@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import HOLDS, Builder
+from built import HOLDS, Builder
 
 from runbook import artifact as ci_result
 from runbook import handoff, manifest, plan, repository

@@ -5,7 +5,7 @@ import time
 from pathlib import Path
 
 import pytest
-from conftest import HOLDS, Builder
+from built import HOLDS, Builder
 
 from runbook import repository, step
 from runbook.events import EventLog, Mask

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from whole.conftest import SHORT, Place
+from place import SHORT, Place
 
 from runbook import plan, repository
 

@@ -1,0 +1,78 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from runbook import lock, repository
+
+COMMAND = str(Path(sys.executable).with_name("runbook"))
+
+
+def run(*words: str, wanted: int = 0) -> tuple[str, str]:
+    done = subprocess.run([COMMAND, *words], capture_output=True, text=True, timeout=120, stdin=subprocess.DEVNULL)
+    assert done.returncode == wanted, f"exit {done.returncode}\n{done.stdout}\n{done.stderr}"
+    return done.stdout, done.stderr
+
+
+def test_plan_shows_every_step_with_its_values_and_changes_nothing() -> None:
+    out, _ = run("plan", "all", "-p", "cv_repeats=2")
+    assert out.index("10_create_compute") < out.index("90_release-dev") < out.index("90_release-prod")
+    assert "cv_repeats: 2" in out and "compute_name: 'titanic-train'" in out
+    assert not repository.reports().exists() and not repository.home().exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "wanted", "says"),
+    [
+        (["run", "all", "-p", "cv_repeat=2"], 2, "Did you mean 'cv_repeats'?"),
+        (["run", "ci", "-p", "cv_folds=1"], 2, "wanted 2 to 20"),
+        (["run", "everything"], 2, "'everything' is not one of"),
+        (["run", "cd"], 1, "Run first: runbook run ci"),
+        (["run", "cd", "--from", "no-such-run"], 1, "is missing. Run first: runbook run ci"),
+        (["run", "--resume", "no-such-run"], 1, "is missing"),
+        (["step", "60_deploy"], 2, "add --stage dev or --stage prod"),
+        (["step", "61_deploy", "--stage", "dev"], 2, "No step '61_deploy'"),
+        (["endpoint", "prod"], 1, "There is no prod endpoint on the local target"),
+        (["verify", "no-such-run"], 1, "is missing"),
+    ],
+)
+def test_what_is_asked_wrongly_or_can_not_be_done_is_said_in_one_message(
+    words: list[str], wanted: int, says: str
+) -> None:
+    _, err = run(*words, wanted=wanted)
+    assert says in err and "Traceback" not in err
+
+
+def test_a_run_while_another_is_going_is_refused_and_says_whose() -> None:
+    with lock.hold("local", "r1", "runbook run all"):
+        _, err = run("step", "10_create_compute", wanted=1)
+    assert "Run r1 holds the local target" in err
+
+
+def test_status_and_down_with_nothing_running_say_so() -> None:
+    assert "Nothing runs" in run("status")[0]
+    assert "Nothing was running" in run("down")[0]
+
+
+def test_a_step_alone_leaves_a_run_with_its_report() -> None:
+    out, _ = run("step", "10_create_compute", "--run-id", "alone")
+    page = repository.run_folder("alone") / "10_create_compute" / "report.html"
+    assert page.exists() and str(repository.run_folder("alone") / "index.html") in out
+    assert "as they were when it ended" in run("verify", "alone")[0]
+    page.write_text(page.read_text().replace("Passed", "Excellent"))
+    assert "10_create_compute/report.html was changed after the run" in run("verify", "alone", wanted=1)[1]
+    run("report", "alone")
+    assert "Excellent" not in page.read_text()
+
+
+def test_a_step_without_its_handoff_names_the_step_to_run_and_leaves_a_report() -> None:
+    out, err = run("step", "30_evaluate", "--run-id", "alone", wanted=1)
+    assert "runbook step 20_train --run-id alone" in err
+    assert (repository.run_folder("alone") / "30_evaluate" / "report.html").exists()
+
+
+def test_the_checkout_keeps_its_own_rules() -> None:
+    assert "keep their rules" in run("check")[0]
