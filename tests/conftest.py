@@ -12,6 +12,12 @@ from built import PARAMETERS, Builder
 from runbook import params, repository
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    # The longest files first, so that two processes end at about the same time.
+    longest = ("whole", "nbval", "test_evaluate.py", "azure", "local")
+    items.sort(key=lambda item: next((n for n, name in enumerate(longest) if name in item.path.parts), len(longest)))
+
+
 @pytest.fixture(autouse=True)
 def own_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setenv("RUNBOOK_HOME", str(tmp_path / "home"))

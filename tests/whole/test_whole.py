@@ -124,6 +124,7 @@ def test_a_second_run_holds_and_changes_nothing(place: Place) -> None:
     assert (place.endpoint("prod"), place.endpoint("dev"), versions(place)) == before
 
 
+@pytest.mark.slow
 def test_plain_papermill_runs_every_step_in_order(place: Place) -> None:
     environment = os.environ | {"RUNBOOK_HOME": str(place.home), "RUNBOOK_REPORTS": str(place.reports)}
     for s in plan.PLANS["all"]:
@@ -161,6 +162,7 @@ def clones(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     return made[0], made[1]
 
 
+@pytest.mark.slow
 def test_cd_takes_the_artifact_of_ci_in_another_checkout(
     place: Place, clones: tuple[Path, Path], tmp_path: Path
 ) -> None:
@@ -177,6 +179,7 @@ def test_cd_takes_the_artifact_of_ci_in_another_checkout(
     assert set(statuses.values()) <= {"passed", "not_needed"}
 
 
+@pytest.mark.slow
 def test_a_changed_scoring_file_is_deployed_beside_and_can_be_rolled_back(
     place: Place, clones: tuple[Path, Path]
 ) -> None:
