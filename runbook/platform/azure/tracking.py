@@ -1,0 +1,114 @@
+"""Room of tracking: an MLflow store that travels with the job, and its figures mirrored to the workspace.
+
+Azure ML's MLflow server does not know what MLflow 3 calls a logged model (Azure/azure-sdk-for-python#44896), and reaches
+artifacts only through a plug-in that lags behind MLflow. So a training writes to a SQLite store below ./outputs, which
+Azure keeps; parameters, metrics and tags are then sent to the workspace by MLflow's own REST protocol.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+
+from runbook import repository
+from runbook.errors import NotFound
+
+JOB_TAG = "azureml_job"
+# What Azure sets for a job's own MLflow run; a notebook that found them would look for that run in the wrong store.
+_JOBS_OWN = ("MLFLOW_RUN_ID", "MLFLOW_EXPERIMENT_ID", "MLFLOW_EXPERIMENT_NAME", "MLFLOW_TRACKING_URI")
+# Where MLflow keeps absolute addresses of files.
+_ADDRESSES = (("experiments", "artifact_location"), ("runs", "artifact_uri"), ("logged_models", "artifact_location"))
+_MOST_METRICS, _MOST_PARAMS = 1000, 100
+
+
+def store() -> Path:
+    """Return the folder of the MLflow store: below ./outputs in a job, below the runbook's home elsewhere."""
+    return repository.home() / "azure" / "mlflow"
+
+
+def uri() -> str:
+    """Return the tracking URI, ready to be used; inside a job every run made from now on is tagged with the job's name."""
+    store().mkdir(parents=True, exist_ok=True)
+    # MLflow would report what it is used for to its makers; a training has nothing to tell them.
+    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+    job = os.environ.get("AZUREML_RUN_ID")
+    if job:
+        os.environ["MLFLOW_RUN_CONTEXT"] = json.dumps({JOB_TAG: job})
+        for name in _JOBS_OWN:
+            os.environ.pop(name, None)
+    return f"sqlite:///{store() / 'mlflow.db'}"
+
+
+def bring_home(outputs: Path) -> None:
+    """Make the store of a job's outputs this machine's store; replaces the one of an earlier training."""
+    made = outputs / "home" / "azure" / "mlflow"
+    if not (made / "mlflow.db").exists():
+        return
+    shutil.rmtree(store(), ignore_errors=True)
+    shutil.copytree(made, store())
+    here = (store() / "artifacts").as_uri()
+    # MLflow has no call that moves a store.
+    with closing(sqlite3.connect(store() / "mlflow.db")) as database, database:
+        roots = [row[0] for row in database.execute("SELECT artifact_location FROM experiments")]
+        for root in {r for r in roots if r and r.endswith("/azure/mlflow/artifacts")}:
+            move = (root, here, f"{root}%")
+            for table, column in _ADDRESSES:
+                database.execute(f"UPDATE {table} SET {column} = REPLACE({column}, ?, ?) WHERE {column} LIKE ?", move)  # noqa: S608
+
+
+def job_path(source: str) -> str:
+    """Return the azureml:// path of a model that a job logged as ``runs:/<id>/<path>``; other sources stay as they are.
+
+    Raises NotFound when this machine does not know the run, or it ran in no job.
+    """
+    if not source.startswith("runs:/"):
+        return source
+    from mlflow import MlflowClient
+    from mlflow.exceptions import MlflowException
+
+    run_id, _, path = source.removeprefix("runs:/").partition("/")
+    try:
+        run = MlflowClient(uri()).get_run(run_id)
+    except MlflowException as error:
+        raise NotFound(f"{source}: {error}\nNext: run 20_train again on this machine.") from error
+    job = run.data.tags.get(JOB_TAG)
+    if not job:
+        raise NotFound(
+            f"{source} was not logged by a job, so the workspace has no copy of it.\nNext: run 20_train again."
+        )
+    # The same layout on both sides: what lies below the store here lies below ./outputs/home there.
+    below = Path(run.info.artifact_uri.removeprefix("file://")).relative_to(repository.home())
+    return f"azureml://jobs/{job}/outputs/artifacts/paths/outputs/home/{below.as_posix()}/{path}/"
+
+
+def publish() -> int:
+    """Send parameters, metrics and tags of this job's runs to the job's own run in the workspace; returns how many values.
+
+    Called by the job's command after the notebook, with what Azure gives every job: MLFLOW_TRACKING_URI, its token and
+    MLFLOW_RUN_ID.
+    """
+    if not (store() / "mlflow.db").exists():
+        return 0
+    from mlflow import MlflowClient
+    from mlflow.entities import Param, RunTag
+
+    target, run_id = os.environ["MLFLOW_TRACKING_URI"], os.environ["MLFLOW_RUN_ID"]
+    workspace = MlflowClient(target.replace("azureml://", "https://", 1).split("?")[0])
+    local, sent = MlflowClient(f"sqlite:///{store() / 'mlflow.db'}"), 0
+    for experiment in local.search_experiments():
+        for run in local.search_runs([experiment.experiment_id]):
+            params = [Param(k, v) for k, v in run.data.params.items()][:_MOST_PARAMS]
+            tags = [RunTag(k, v) for k, v in run.data.tags.items() if not k.startswith("mlflow.")]
+            metrics = [m for key in run.data.metrics for m in local.get_metric_history(run.info.run_id, key)]
+            workspace.log_batch(run_id, metrics[:_MOST_METRICS], params, tags)
+            sent += len(params) + len(tags) + len(metrics[:_MOST_METRICS])
+    return sent
+
+
+if __name__ == "__main__":
+    print(f"{publish()} values sent to the workspace's MLflow")

@@ -1,0 +1,188 @@
+"""The Azure ML workspace: its coordinates, its clients, and waiting with a deadline of our own."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from runbook.errors import AnatomyError, ParamsError, PlatformError
+from runbook.platform.azure import credentials
+from runbook.platform.azure.diagnosis import explaining
+from runbook.platform.base import OWNER_TAG
+
+if TYPE_CHECKING:
+    from azure.ai.ml import MLClient
+    from azure.core.credentials import TokenCredential
+    from azure.mgmt.containerservice import ContainerServiceClient
+
+# Seconds each kind of operation may take, a few times what Azure's own documentation calls usual.
+COMPUTE, JOB, ENDPOINT, DEPLOYMENT, CLUSTER, DELETION = 900.0, 7200.0, 900.0, 2700.0, 2700.0, 1800.0
+
+
+def sdk() -> Any:
+    """Return the module azure.ai.ml, imported now and silenced.
+
+    It warns of its own experimental classes, of names it will not use, and prints a dot per poll: nothing of that helps
+    whoever reads a report, and errors are raised anyway.
+    """
+    import azure.ai.ml
+
+    for name in [n for n in logging.root.manager.loggerDict if n.startswith("azure")]:
+        logging.getLogger(name).setLevel(logging.ERROR)
+    return azure.ai.ml
+
+
+def load(kind: str, path: Path, **overrides: Any) -> Any:
+    """Return what azure-ai-ml's own loader makes of a YAML file (kind: compute, job, online_endpoint, online_deployment).
+
+    Raises AnatomyError when the file does not fit Azure ML's schema.
+    """
+    from azure.ai.ml.exceptions import ValidationException
+    from marshmallow.exceptions import ValidationError
+
+    try:
+        return getattr(sdk(), f"load_{kind}")(path, params_override=[{k: v} for k, v in overrides.items()])
+    except (ValidationError, ValidationException, FileNotFoundError) as error:
+        raise AnatomyError(f"{path} does not fit Azure ML's schema of a {kind}: {error}") from error
+
+
+@dataclass(frozen=True)
+class Coordinates:
+    """Where the workspace is; nothing in here is secret."""
+
+    subscription: str
+    resource_group: str
+    workspace: str
+
+    @property
+    def id(self) -> str:
+        """The workspace's resource id."""
+        return f"{self.group_id}/providers/Microsoft.MachineLearningServices/workspaces/{self.workspace}"
+
+    @property
+    def group_id(self) -> str:
+        """The resource group's id."""
+        return f"/subscriptions/{self.subscription}/resourceGroups/{self.resource_group}"
+
+    @classmethod
+    def read(cls, environment: Mapping[str, str] = os.environ) -> Coordinates:
+        """Return the coordinates from the environment; raises ParamsError naming what is missing.
+
+        Inside an Azure ML job the service names them itself (AZUREML_ARM_...).
+        """
+        names = {
+            "AZURE_SUBSCRIPTION_ID": "AZUREML_ARM_SUBSCRIPTION",
+            "AZURE_RESOURCE_GROUP": "AZUREML_ARM_RESOURCEGROUP",
+            "AZURE_ML_WORKSPACE": "AZUREML_ARM_WORKSPACE_NAME",
+        }
+        values = [environment.get(name) or environment.get(other) or "" for name, other in names.items()]
+        missing = [name for name, value in zip(names, values, strict=True) if not value]
+        if missing:
+            raise ParamsError(
+                f"The azure target needs {', '.join(missing)}: set them in params/azure.yml or in the environment. "
+                "What exists: az ml workspace list --output table"
+            )
+        return cls(*values)
+
+
+@dataclass(frozen=True)
+class Workspace:
+    """One workspace and what speaks to it; ``known_secrets`` grows with every key that is read."""
+
+    at: Coordinates
+    known_secrets: set[str] = field(default_factory=set, repr=False)
+
+    @cached_property
+    def credential(self) -> TokenCredential:
+        """The credential that all clients share, so that its token cache is shared too."""
+        return credentials.credential()
+
+    @cached_property
+    def ml(self) -> MLClient:
+        """The Azure ML client; telemetry and progress bars are off, because a report must not carry either."""
+        where = (self.at.subscription, self.at.resource_group, self.at.workspace)
+        return sdk().MLClient(self.credential, *where, enable_telemetry=False, show_progress=False)
+
+    @cached_property
+    def aks(self) -> ContainerServiceClient:
+        """The client of AKS."""
+        from azure.mgmt.containerservice import ContainerServiceClient
+
+        return ContainerServiceClient(self.credential, self.at.subscription)
+
+    @cached_property
+    def extensions(self) -> Any:
+        """The client of cluster extensions."""
+        from azure.mgmt.kubernetesconfiguration import SourceControlConfigurationClient
+
+        return SourceControlConfigurationClient(self.credential, self.at.subscription, api_version="2023-05-01")
+
+    def usages(self) -> list[dict[str, Any]]:
+        """Return Azure's vCPU quotas of the region: name, currentValue, limit."""
+        from azure.core.rest import HttpRequest
+        from azure.mgmt.core import ARMPipelineClient
+        from azure.mgmt.core.policies import ARMChallengeAuthenticationPolicy
+
+        arm = "https://management.azure.com"
+        policy = ARMChallengeAuthenticationPolicy(self.credential, f"{arm}/.default")
+        path = f"/subscriptions/{self.at.subscription}/providers/Microsoft.Compute/locations/{self.location}/usages"
+        with ARMPipelineClient(arm, policies=[policy]) as client:
+            response = client.send_request(HttpRequest("GET", arm + path, params={"api-version": "2024-07-01"}))
+            response.raise_for_status()
+            rows: list[dict[str, Any]] = response.json()["value"]
+        return rows
+
+    @cached_property
+    def location(self) -> str:
+        """The workspace's region, for example eastus."""
+        with explaining(f"reading the workspace {self.at.workspace}"):
+            return str(self.ml.workspaces.get(self.at.workspace).location)
+
+
+def wait(poller: Any, seconds: float, what: str) -> Any:
+    """Wait for an operation and return its result; raises PlatformError when it is not done after ``seconds``.
+
+    The SDK's own waits have no end. The operation goes on in Azure; once it is done, running the step again finds it so.
+    """
+    deadline = limit(seconds)
+    poller.wait(deadline)
+    if not poller.done():
+        raise PlatformError(
+            f"{what} is not done after {deadline:.0f} s (it is {poller.status()!r}). It goes on in Azure.\n"
+            "Next: look at it in the portal, and run the step again when it is done."
+        )
+    return poller.result()
+
+
+def limit(seconds: float) -> float:
+    """Return a deadline in seconds; $RUNBOOK_AZURE_DEADLINE lowers every deadline at once."""
+    return min(seconds, float(os.environ.get("RUNBOOK_AZURE_DEADLINE") or seconds))
+
+
+def word(value: Any) -> str:
+    """Return a text or an enumeration's value as text; the SDK hands out both for the same field."""
+    return str(getattr(value, "value", value))
+
+
+def state_word(provisioning_state: Any) -> str:
+    """Return the runbook's word for a resource's provisioning state: ready, failed, or Azure's own while it changes."""
+    state = word(provisioning_state)
+    return {"Succeeded": "ready", "Failed": "failed", "Canceled": "failed"}.get(state, state)
+
+
+def ours(tags: Mapping[str, str] | None) -> bool:
+    """Whether a resource carries the tag of everything the runbook creates."""
+    return bool(tags) and OWNER_TAG in (tags or {})
+
+
+def body(entity: Any) -> dict[str, Any]:
+    """Return one of the SDK's REST models as the JSON that is sent, whichever of its generators made the model."""
+    if isinstance(entity, dict):
+        return entity
+    document: dict[str, Any] = entity.serialize() if hasattr(entity, "serialize") else entity.as_dict()
+    return document
