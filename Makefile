@@ -1,6 +1,6 @@
 # Each command sets up .venv first when that is needed; nothing has to be installed by hand.
 BIN := .venv/bin
-.PHONY: setup run test test-all lab down check format bench reference sample
+.PHONY: setup run test test-all lab down check format reference rehearse-azure bench
 
 setup:
 	@environment_setup/install-requirements.sh
@@ -32,6 +32,9 @@ format: setup
 
 reference: setup  ## renews the tables that nbval compares; the change shows in review
 	@$(BIN)/python tests/nbval/nbval_reference.py
+
+rehearse-azure: setup  ## the whole azure plan against a stand-in; proves nothing about Azure itself
+	@RUNBOOK_REHEARSAL=1 PYTHONPATH=tests $(BIN)/python -m azure_standin $(BIN)/runbook run all --target azure $(ARGS)
 
 bench: setup  ## the benchmarks; run on purpose, on a quiet machine
 	@$(BIN)/pytest -q tests/benchmarks $(ARGS)

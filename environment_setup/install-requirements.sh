@@ -35,11 +35,12 @@ fi
 
 echo "Setting up .venv with $("$python" --version) from $lock ..."
 rm -f "$stamp"
-if [ ! -x .venv/bin/python ] || ! fits .venv/bin/python; then
+uv=$(command -v uv || true)
+if [ -z "$uv" ] && [ -x .venv/bin/uv ]; then uv=.venv/bin/uv; fi
+if [ ! -x .venv/bin/python ] || ! fits .venv/bin/python || { [ -z "$uv" ] && ! .venv/bin/python -c 'import pip' 2>/dev/null; }; then
     rm -rf .venv
     "$python" -m venv .venv
 fi
-uv=$(command -v uv || true)
 if [ -z "$uv" ]; then
     pinned=$(sed -n 's/^\(uv==[^ ]*\) .*/\1/p' "$lock")
     .venv/bin/python -m pip install --quiet --disable-pip-version-check "$pinned" && uv=.venv/bin/uv || uv=""

@@ -142,7 +142,9 @@ def step(
     this = plan.single(name, stage)
     half = "ci" if name in plan.CI else "cd" if this in plan.PLANS["cd"] else name
     _run(
-        plan.Request(half, [this], target, run_id or plan.new_run_id(), _command(), source, files, overrides),
+        plan.Request(
+            half, [this], target, run_id or plan.new_run_id(), _command(), source, files, overrides, here=here
+        ),
         closing=False,
     )
 

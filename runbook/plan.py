@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-from runbook import artifact, lock, manifest, params, report, repository, resume, step
+from runbook import artifact, job, lock, manifest, params, report, repository, resume, step
 from runbook.errors import StepFailed, UsageError
 from runbook.events import EventLog, Mask
 from runbook.manifest import Manifest
@@ -67,6 +67,7 @@ class Request:
     files: tuple[Path, ...] = ()
     overrides: tuple[str, ...] = ()
     resume: bool = False
+    here: bool = False
     cell_seconds: float = 1800.0
     run_seconds: float = 4 * 3600.0
 
@@ -135,16 +136,12 @@ def _run_steps(
 
     def execute(number: int, s: Step) -> Result:
         console.step_started(number, s)
-        result = step.run(
-            s,
-            request.target,
-            request.run_id,
-            parameters[s],
-            resume.inputs(s, order, request.run_id),
-            limits,
-            log,
-            mask,
-            console.cell_started,
+        now = resume.inputs(s, order, request.run_id)
+        away = None
+        if not request.here:
+            away = job.run(s, request.target, request.run_id, parameters[s], now, platform, mask)
+        result = away or step.run(
+            s, request.target, request.run_id, parameters[s], now, limits, log, mask, console.cell_started
         )
         page = report.step(this.folder / s.label)
         this.record(s.name, s.stage, s.label, result.status, result.seconds)

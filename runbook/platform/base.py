@@ -154,6 +154,13 @@ class Platform(Protocol):
     def delete_compute(self, name: str) -> Change[None]:
         """Make the compute target not exist; one that is not ours is refused with PlatformError."""
 
+    # a step as a job
+    def run_step(self, step: str, run_id: str, arguments: list[str], into: Path) -> Change[Any] | None:
+        """Run one step on the training compute and bring its folder home to ``into``; None where this machine is the compute.
+
+        Raises PlatformError with the job's log when the job fails; what evidence it left lies in ``into`` even then.
+        """
+
     # tracking and registry
     def tracking_uri(self) -> str:
         """Return the MLflow tracking URI of this target, ready to be used."""

@@ -6,7 +6,7 @@ import importlib.metadata
 import platform
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from runbook import repository
 from runbook.errors import PlatformError
@@ -59,6 +59,10 @@ class LocalPlatform:
     def delete_compute(self, name: str) -> Change[None]:
         """Forget the compute target; one that is not ours is refused with PlatformError."""
         return compute.delete(self.home, name)
+
+    def run_step(self, step: str, run_id: str, arguments: list[str], into: Path) -> Change[Any] | None:
+        """Return None: this machine is the compute, so the runner runs the notebook itself."""
+        return None
 
     def tracking_uri(self) -> str:
         """Return the URI of the MLflow store, and make this process keep artifacts below the home."""

@@ -10,7 +10,6 @@ import pytest
 from azure_standin.standin import StandIn, aimed
 
 from runbook import repository, step
-from runbook.platform.azure import AzurePlatform
 
 pytest_plugins = ["azure_standin.fixtures"]
 pytestmark = [pytest.mark.slow, pytest.mark.whole, pytest.mark.timeout(2400)]
@@ -34,22 +33,19 @@ LASTING = {
 
 
 def run_step(standin: StandIn, name: str, stage: str | None, run_id: str) -> step.Status:
-    """Run one step in a process of its own; training goes to the compute, as in a real run."""
+    """Run one step in a process of its own; the runner sends training to the compute."""
     folder = repository.step_folder(run_id, name, stage)
-    if name == "20_train":
-        AzurePlatform().run_step(name, run_id, ["-f", "params/test.yml"], folder)
-    else:
-        command = [sys.executable, "-m", "runbook.cli", "step", name, "--target", "azure", "--run-id", run_id, *SHORT]
-        folders = {n: os.environ[n] for n in ("RUNBOOK_HOME", "RUNBOOK_REPORTS")}
-        done = subprocess.run(
-            [*command, *(["--stage", stage] if stage else [])],
-            cwd=repository.ROOT,
-            env={**aimed(standin.environment()), **folders},
-            capture_output=True,
-            text=True,
-            timeout=600,
-        )
-        assert done.returncode == 0, f"{name}-{stage}: {done.stdout[-2000:]}{done.stderr[-2000:]}"
+    command = [sys.executable, "-m", "runbook.cli", "step", name, "--target", "azure", "--run-id", run_id, *SHORT]
+    folders = {n: os.environ[n] for n in ("RUNBOOK_HOME", "RUNBOOK_REPORTS")}
+    done = subprocess.run(
+        [*command, *(["--stage", stage] if stage else [])],
+        cwd=repository.ROOT,
+        env={**aimed(standin.environment()), **folders},
+        capture_output=True,
+        text=True,
+        timeout=600,
+    )
+    assert done.returncode == 0, f"{name}-{stage}: {done.stdout[-2000:]}{done.stderr[-2000:]}"
     result = step.load(folder)
     assert result
     return result.status

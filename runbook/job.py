@@ -1,0 +1,77 @@
+"""One step as a job on the training compute: sent there by the platform, its evidence brought home."""
+
+from __future__ import annotations
+
+import datetime as dt
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from runbook import params, repository, step
+from runbook.errors import PlatformError
+from runbook.events import Mask
+from runbook.platform.base import Platform
+from runbook.step import Result, Status, Step
+
+# Training wants the compute that 10_create_compute made; every other step only talks to services.
+ON_COMPUTE = ("20_train",)
+
+
+def run(
+    s: Step,
+    target: str,
+    run_id: str,
+    parameters: Mapping[str, Any],
+    inputs: Mapping[str, str],
+    platform: Platform,
+    mask: Mask,
+) -> Result | None:
+    """Return the verdict of a step that ran as a job, or None when it is to be run here."""
+    if s.name not in ON_COMPUTE:
+        return None
+    folder = repository.step_folder(run_id, s.name, s.stage)
+    folder.mkdir(parents=True, exist_ok=True)
+    began, clock = dt.datetime.now(dt.UTC).isoformat(timespec="seconds"), time.monotonic()
+
+    def lost(status: Status, name: str, message: str) -> Result:
+        # The job left no verdict of its own, so this one says what is known of it.
+        error: dict[str, str | None] = {"class": name, "message": mask(message), "cell": None}
+        seconds = round(time.monotonic() - clock, 2)
+        result = Result(
+            run_id,
+            s.name,
+            s.stage,
+            target,
+            s.name,
+            status,
+            began,
+            seconds,
+            0,
+            0,
+            error,
+            [],
+            None,
+            dict(parameters),
+            dict(inputs),
+        )
+        step.save(folder, result)
+        return result
+
+    (folder / "result.json").unlink(missing_ok=True)
+    try:
+        sent = platform.run_step(s.name, run_id, arguments(parameters), folder)
+    except PlatformError as error:
+        home = step.load(folder)
+        return home if home and not home.green else lost("failed", "JobFailed", str(error))
+    except KeyboardInterrupt:
+        return lost("cancelled", "Cancelled", "The run was interrupted, and its job cancelled.")
+    if sent is None:
+        return None
+    return step.load(folder) or lost("failed", "JobFailed", "The job ended without leaving a verdict.")
+
+
+def arguments(parameters: Mapping[str, Any]) -> list[str]:
+    """Return the resolved parameters as `runbook step` takes them; target, stage and run_id have options of their own."""
+    words = {True: "true", False: "false", None: "null"}
+    chosen = {k: v for k, v in parameters.items() if k not in params.RUNNER_OWNED}
+    return [w for k, v in chosen.items() for w in ("-p", f"{k}={words[v] if v is None or isinstance(v, bool) else v}")]
