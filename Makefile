@@ -9,7 +9,7 @@ run: setup  ## the whole runbook on this machine
 	@$(BIN)/runbook run all $(ARGS)
 
 test: setup  ## everything once, one of each kind of fault
-	@$(BIN)/pytest -q --numprocesses 2 --dist loadfile -m "not slow and not browser" $(ARGS)
+	@$(BIN)/pytest -q --numprocesses 2 --dist loadfile --no-loadscope-reorder -m "not slow and not browser" $(ARGS)
 
 test-all: setup  ## every fault, every page in a browser; about an hour
 	@$(BIN)/pytest -q $(ARGS)

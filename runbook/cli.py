@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import logging
 import os
@@ -34,6 +35,19 @@ class Commands(click.Group):
 
             click.echo(f"Error: {Mask()(str(error))}", err=True)
             sys.exit(error.exit_code)
+        except OSError as error:
+            if ctx.params.get("debug") or error.errno not in (errno.ENOSPC, errno.EDQUOT):
+                raise
+            from runbook import repository
+
+            # A run never goes on without its evidence, and this is the one error that keeps it from leaving any.
+            click.echo(
+                f"Error: {error.strerror}: what a run must leave in {repository.reports()} and {repository.home()} could not "
+                "be written, so it is not done. Make room on the disk, then run the command again, or go on with: "
+                "runbook run --resume RUN_ID",
+                err=True,
+            )
+            sys.exit(1)
 
 
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
@@ -82,8 +96,8 @@ def run(
             raise click.UsageError(
                 f"{resume} ran single steps; run the step again with: runbook step NAME --run-id {resume}"
             )
+        # What the run took from CI lies in its own folder since it began; where it came from may be gone.
         plan_name, target, run_id = earlier.plan, earlier.target, resume
-        source = source or earlier.source_run
     if plan_name == "cd" and not resume:
         source = source or artifact.latest_ci()
     _run(

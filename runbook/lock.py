@@ -26,8 +26,11 @@ _shared: list[IO[str]] = []
 
 
 @contextlib.contextmanager
-def hold(target: str, run_id: str, command: str) -> Iterator[None]:
-    """Hold the lock of ``target`` for one run; raises Busy, naming the holder, when somebody else has it."""
+def hold(target: str, run_id: str, command: str) -> Iterator[str | None]:
+    """Hold the lock of ``target`` for one run; raises Busy, naming the holder, when somebody else has it.
+
+    Yields the run_id of an earlier run that was killed while it held the lock, or None.
+    """
     repository.home().mkdir(mode=0o700, parents=True, exist_ok=True)
     folder = repository.home() / "locks"
     folder.mkdir(exist_ok=True)
@@ -43,11 +46,12 @@ def hold(target: str, run_id: str, command: str) -> Iterator[None]:
                 f"Find it with: fuser -v {kernels.name}; wait for it or end it, then try again."
             )
         fcntl.flock(kernels, fcntl.LOCK_UN)
+        killed = _read(run).get("run_id")
         _write(run, {"run_id": run_id, "pid": os.getpid(), "started": _now(), "command": command})
         previous = os.environ.get(KERNELS)
         os.environ[KERNELS] = kernels.name
         try:
-            yield
+            yield killed if killed != run_id else None
         finally:
             os.environ.pop(KERNELS) if previous is None else os.environ.update({KERNELS: previous})
             _write(run, {})
@@ -82,12 +86,16 @@ def _write(file: IO[str], holder: dict[str, object]) -> None:
     file.flush()
 
 
-def _holder(file: IO[str], target: str) -> str:
+def _read(file: IO[str]) -> dict[str, str]:
     file.seek(0)
     try:
-        who = json.loads(file.read() or "{}")
+        return dict(json.loads(file.read() or "{}"))
     except json.JSONDecodeError:
-        who = {}
+        return {}
+
+
+def _holder(file: IO[str], target: str) -> str:
+    who = _read(file)
     if not who:
         return f"Another run is starting or ending on the {target} target. Try again in a few seconds."
     return (

@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import os
 import secrets
+import shlex
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -99,7 +100,7 @@ def run(request: Request, platform: Platform, console: Console) -> Manifest:
     Holds the target's lock. Raises StepFailed, naming the step and its report, when a step is not green.
     """
     parameters = resolve(request)
-    with lock.hold(request.target, request.run_id, request.command):
+    with lock.hold(request.target, request.run_id, request.command) as killed:
         if request.resume:
             resume.refuse_stale(request.run_id, platform)
         this = _begin(request)
@@ -107,6 +108,8 @@ def run(request: Request, platform: Platform, console: Console) -> Manifest:
         log = EventLog(this.folder / "events.jsonl", request.run_id, mask)
         log.write("run_started", plan=request.name, target=request.target, command=request.command)
         console.run_started(request.run_id, len(request.steps), this.folder / "index.html")
+        if killed:
+            console.note(f"Run {killed} did not end. To go on with it instead: runbook run --resume {killed}")
         clock = time.monotonic()
         # Whatever breaks the runner itself leaves this word in the manifest.
         outcome = "cancelled"
@@ -116,7 +119,7 @@ def run(request: Request, platform: Platform, console: Console) -> Manifest:
         finally:
             _end(this, outcome, platform, clock, log)
     if failed:
-        raise StepFailed(_explain(failed, this))
+        raise StepFailed(_explain(failed, this, request))
     return this
 
 
@@ -157,6 +160,8 @@ def _run_steps(
         done = _done(s, request, parameters[s], order, platform) if not failed else None
         if done:
             this.record(s.name, s.stage, s.label, done.status, done.seconds)
+            # A runner killed right after the verdict left no page; the same evidence gives the same bytes.
+            report.step(this.folder / s.label)
             console.note(
                 f"{s.label}: {done.status} in this run already; what it depends on and what it made are unchanged"
             )
@@ -227,11 +232,15 @@ def _endpoints(platform: Platform) -> list[dict[str, Any]]:
     return rows
 
 
-def _explain(failed: Result, this: Manifest) -> str:
-    page = this.folder / (f"{failed.step}-{failed.stage}" if failed.stage else failed.step) / "report.html"
+def _explain(failed: Result, this: Manifest, request: Request) -> str:
+    name = Step(failed.step, failed.stage).label
     what = failed.error["message"] if failed.error else failed.status
-    name = f"{failed.step}-{failed.stage}" if failed.stage else failed.step
-    return f"{name}: {failed.status}: {what}\n  Report: {page}\n  After mending it: runbook run --resume {this.run_id}"
+    # With other values the finished steps would run again, so the command repeats these.
+    values = [w for f in request.files for w in ("-f", str(f))] + [w for o in request.overrides for w in ("-p", o)]
+    again = shlex.join(["runbook", "run", "--resume", this.run_id, *values])
+    return (
+        f"{name}: {failed.status}: {what}\n  Report: {this.folder / name / 'report.html'}\n  After mending it: {again}"
+    )
 
 
 def single(name: str, stage: str | None) -> Step:

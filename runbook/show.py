@@ -89,18 +89,19 @@ def closing(this: Manifest, endpoints: bool) -> str:
             lines += [
                 "",
                 f"{row['name']} serves model {row['model_version']}. Try it:",
-                _curl(row["stage"], row["scoring_uri"]),
+                _curl(row["stage"], this.target, row["scoring_uri"]),
             ]
         if this.target == "local":
             lines += ["", "The endpoints keep running. Stop everything with: make down"]
     return "\n".join(lines)
 
 
-def _curl(stage: str, uri: str) -> str:
+def _curl(stage: str, target: str, uri: str) -> str:
     command = Path(repository.ROOT, ".venv", "bin", "runbook")
     name = command if command.exists() else "runbook"
+    where = "" if target == "local" else f" --target {target}"
     return (
-        f'  curl -s {uri} -H "Authorization: Bearer $({name} endpoint {stage} --key)" \\\n'
+        f'  curl -s {uri} -H "Authorization: Bearer $({name} endpoint {stage}{where} --key)" \\\n'
         f"    -H 'Content-Type: application/json' -d '{json.dumps(PAYLOAD)}'"
     )
 

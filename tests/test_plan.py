@@ -29,6 +29,9 @@ class NoPlatform:
     def find_endpoint(self, stage: str) -> None:
         return None
 
+    def run_step(self, step: str, run_id: str, arguments: list[str], into: Path) -> None:
+        return None
+
 
 class Heard:
     """Keeps what a console is told."""
@@ -176,6 +179,32 @@ def test_resume_runs_a_step_again_when_its_notebook_or_what_it_read_has_changed(
     lines, _ = go(request(resume=True))
     started = [line for line in lines if line.startswith("start")]
     assert started == ["start 20_train", "start 30_evaluate", "start 49_delete_compute"]
+
+
+def test_the_command_to_go_on_repeats_the_values_of_the_run(ci: Builder) -> None:
+    ci("20_train", "1 / 0", extra="seed: int = 1  # seed\n")
+    _, error = go(request(overrides=("seed=2",)))
+    assert "runbook run --resume r1 -p seed=2" in str(error)
+
+
+def test_a_page_lost_with_its_runner_is_rendered_when_the_run_goes_on(ci: Builder) -> None:
+    go(request())
+    page = repository.run_folder("r1") / "20_train" / "report.html"
+    page.unlink()
+    go(request(resume=True))
+    assert page.exists()
+
+
+def test_the_next_run_is_told_of_one_that_was_killed(ci: Builder) -> None:
+    source = (
+        "import os; from runbook import lock\n"
+        "with lock.hold('local', 'killed', 'runbook run all'): os.kill(os.getpid(), 9)"
+    )
+    subprocess.run([sys.executable, "-c", source], check=False, timeout=60)
+    lines, _ = go(request())
+    assert any("Run killed did not end" in line and "runbook run --resume killed" in line for line in lines)
+    lines, _ = go(request(run_id="r2"))
+    assert not any("did not end" in line for line in lines)
 
 
 def test_resume_runs_a_step_again_when_its_parameters_have_changed(ci: Builder) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import datetime as dt
+import fcntl
 import os
 import secrets
 import shutil
@@ -28,14 +29,29 @@ def folder() -> Path:
 
 def missing() -> str:
     """Install Azurite if it is not there; returns why it cannot be had, or nothing."""
-    entry = _entry()
-    if entry.exists():
-        return ""
     if not shutil.which("npm") or not shutil.which("node"):
         return "Azurite needs node and npm: apt-get install --yes nodejs npm"
-    command = ["npm", "install", "--no-audit", "--no-fund", "--silent", "--prefix", str(folder()), f"azurite@{VERSION}"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
-    return "" if done.returncode == 0 and entry.exists() else f"npm could not install azurite: {done.stderr[-300:]}"
+    folder().parent.mkdir(parents=True, exist_ok=True)
+    with folder().with_suffix(".lock").open("w") as lock:
+        # Two test processes may want it at once, and half an installation looks like a whole one.
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if _entry().exists():
+            return ""
+        command = [
+            "npm",
+            "install",
+            "--no-audit",
+            "--no-fund",
+            "--silent",
+            "--prefix",
+            str(folder()),
+            f"azurite@{VERSION}",
+        ]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=300)
+        if done.returncode == 0 and _entry().exists():
+            return ""
+        shutil.rmtree(folder(), ignore_errors=True)
+        return f"npm could not install azurite: {done.stderr[-300:]}"
 
 
 class Azurite:

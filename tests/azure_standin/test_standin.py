@@ -19,6 +19,7 @@ from azure_standin.standin import KNOWN, StandIn
 from azure_standin.state import WORKSPACE_PATH
 
 pytest_plugins = ["azure_standin.fixtures"]
+pytestmark = pytest.mark.slow
 ARM = "https://management.azure.com"
 SIGNED_IN = {"Authorization": "Bearer some-token", "Content-Type": "application/json"}
 

@@ -242,13 +242,12 @@ def test_a_stage_that_breaks_before_its_deployment_rolls_nothing_back(organisati
 
 
 def test_a_pull_request_is_checked_and_tested_and_trains_nothing(organisation: Organisation) -> None:
+    # The real commands on a small part: whether the whole tree is clean is not this test's question.
     makefile = organisation.clone / "Makefile"
-    text = makefile.read_text()
-    makefile.write_text(
-        text.replace("@$(BIN)/pytest -q -m", "@$(BIN)/pytest -q tests/test_check.py -m").replace(
-            "@$(BIN)/mypy\n", "@true\n"
-        )
-    )
+    lines = [
+        line for line in makefile.read_text().splitlines() if "(BIN)/ruff" not in line and "(BIN)/mypy" not in line
+    ]
+    makefile.write_text("\n".join(lines).replace("(BIN)/pytest -q", "(BIN)/pytest -q tests/test_check.py") + "\n")
     commit(organisation.clone, "a proposal")
     run = organisation.service.start("pipelines/ci.yml", "PullRequest", PARAMETERS)
     restore(organisation, "Makefile")

@@ -52,9 +52,8 @@ POINTS = [
     Point("runner", "60_deploy-prod", "handoff"),
     Point("serving", "80_stress_test-prod", "phases", 3.0),
     Point("runner", "90_release-prod", "move-traffic"),
-    Point("serving", "90_release-prod", "move-traffic"),
     Point("kernel", "90_release-prod", "promote"),
-    Point("runner", "95_rollback-prod", "start"),
+    Point("serving", "90_release-prod", "move-traffic"),
 ]
 
 

@@ -46,7 +46,8 @@ def create(of: Home, stage: Stage) -> Change[base.Endpoint]:
             _write_new_keys(of, name)
             profile: base.Profile = "kubernetes" if kubernetes else "managed"
             state.save(state.path(of, name), Endpoint(str(of.path), name, stage, profile, 0, tags))
-    changed = up.order(of, name, ORDER_S, verb="tag", tags=tags).changed
+    # A run that was killed may have left a deployment in progress; the run that goes on with it begins here, and waits.
+    changed = up.order(of, name, ORDER_S, verb="tag", wait_s=START_S, tags=tags).changed
     return Change(call, document, new or changed, up.ensure(of, name).public())
 
 
@@ -77,7 +78,7 @@ def deploy(of: Home, stage: Stage, name: str, model: ModelVersion) -> Change[bas
     registry.provide(of, model)
     _snapshot(of, stage, endpoint, digest)
     patience = START_S + (settings.queue_wait_ms + 2 * settings.scoring_timeout_ms) / 1000
-    answer = up.order(of, endpoint, patience, verb="deploy", deployment=_plain(new))
+    answer = up.order(of, endpoint, patience, verb="deploy", wait_s=patience, deployment=_plain(new))
     return Change(call, document, answer.changed, answer.state.public_deployment(name))
 
 
@@ -90,7 +91,7 @@ def set_traffic(of: Home, stage: Stage, traffic: Mapping[str, int], tags: Mappin
             raise UsageError(f"traffic of {name} is {percent!r}, wanted a whole number of percent in 0..100.")
     if sum(traffic.values()) not in (0, 100):
         raise UsageError(f"traffic {dict(traffic)!r} sums to {sum(traffic.values())}, wanted 0 or 100.")
-    sent = {"traffic": dict(traffic), "tags": dict(tags)}
+    sent: dict[str, Any] = {"traffic": dict(traffic), "tags": dict(tags)}
     answer = up.order(of, endpoint, ORDER_S, verb="traffic", **sent)
     return Change(f"local: set the traffic of {endpoint}", sent, answer.changed, answer.state.public())
 

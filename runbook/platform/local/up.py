@@ -55,13 +55,21 @@ def ensure(of: Home, name: str) -> Endpoint:
     return answer.state
 
 
-def order(of: Home, endpoint: str, deadline_s: float, verb: str, **request: Any) -> Answer:
+def order(of: Home, endpoint: str, deadline_s: float, *, verb: str, wait_s: float = 0.0, **request: Any) -> Answer:
     """Give a living endpoint's controller an order and wait until it is done.
 
-    Raises Busy while another order is carried out, PlatformError with the service's log when it fails or takes too long.
+    Raises Busy while another order is carried out, after ``wait_s`` seconds of it; PlatformError with the service's log when
+    the order fails or takes too long.
     """
     ensure(of, endpoint)
-    return _order(of, endpoint, {"verb": verb, **request}, deadline_s)
+    patience = time.monotonic() + wait_s
+    while True:
+        try:
+            return _order(of, endpoint, {"verb": verb, **request}, deadline_s)
+        except Busy:
+            if time.monotonic() >= patience:
+                raise
+            time.sleep(0.1)
 
 
 def _order(of: Home, name: str, request: dict[str, Any], deadline_s: float) -> Answer:

@@ -12,6 +12,7 @@ from runbook.platform import files
 from runbook.platform.azure import AzurePlatform, aks, capacity
 
 pytest_plugins = ["azure_standin.fixtures"]
+pytestmark = pytest.mark.slow
 
 AKS = f"{GROUP_PATH}/providers/Microsoft.ContainerService/managedClusters"
 EXISTING = f"{AKS}/theirs"

@@ -14,6 +14,7 @@ from runbook.platform.azure import AzurePlatform
 from runbook.platform.base import Deployment, Endpoint, ModelVersion, Stage
 
 pytest_plugins = ["azure_standin.fixtures"]
+pytestmark = pytest.mark.slow
 
 PASSENGER = {"Pclass": 1, "Sex": 0, "Age": 38, "SibSp": 1, "Parch": 0, "Fare": 71.2833, "Embarked": 2}
 

@@ -22,6 +22,7 @@ from runbook.errors import NotFound, PlatformError
 from runbook.platform.azure import AzurePlatform
 
 pytest_plugins = ["azure_standin.fixtures"]
+pytestmark = pytest.mark.slow
 
 SCRIPT = """
 import os, sys

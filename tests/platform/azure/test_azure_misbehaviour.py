@@ -14,7 +14,7 @@ from runbook.platform.azure import AzurePlatform
 from runbook.platform.base import ModelVersion
 
 pytest_plugins = ["azure_standin.fixtures"]
-pytestmark = pytest.mark.timeout(120)
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(120)]
 COMPUTE, ENDPOINT, BLUE = "/computes/titanic-train$", "/onlineEndpoints/titanic-dev$", "/deployments/blue$"
 
 

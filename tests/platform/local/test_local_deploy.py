@@ -177,3 +177,18 @@ def test_a_second_operation_is_refused_while_one_is_in_progress(cloud: Cloud) ->
     finally:
         deploying.join()
     assert cloud.state("dev").deployments["green"].state == "ready"
+
+
+def test_making_the_same_again_waits_for_what_a_killed_run_left_in_progress(cloud: Cloud) -> None:
+    cloud.serve("dev")
+    (cloud.files / "score.py").write_text("import time\ntime.sleep(2)\n" + APP)
+    model = cloud.model("2")
+    deploying = threading.Thread(target=cloud.platform.deploy, args=("dev", "green", model))
+    deploying.start()
+    try:
+        assert eventually(lambda: "green" in cloud.state("dev").deployments)
+        assert not cloud.platform.create_endpoint("dev").changed
+        again = cloud.platform.deploy("dev", "green", model)
+    finally:
+        deploying.join()
+    assert not again.changed and again.result.state == "ready"
