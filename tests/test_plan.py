@@ -282,7 +282,8 @@ def artifact(folder: Path, **changes: Any) -> Path:
         "data": {"path": "d", "sha256": "0" * 64, "rows": 1, "development_rows": 1, "sealed_rows": 0}, "metrics": {},
         "training_key": "1" * 64,
     }  # fmt: skip
-    for name, document in {"run": run, "model": MODEL, "decision": {**DECISION, **changes}}.items():
+    documents: dict[str, dict[str, Any]] = {"run": run, "model": MODEL, "decision": {**DECISION, **changes}}
+    for name, document in documents.items():
         (folder / "metadata" / f"{name}.json").write_text(json.dumps({"schema_version": "1.0", **document}))
     return folder
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import copy
 from typing import Any
 
+import azure_standin.microsoft as microsoft
 import pytest
-from azure_standin import microsoft
 from azure_standin.state import WORKSPACE_PATH
 
 from runbook.platform.azure import bodies
