@@ -16,7 +16,10 @@ import click
 
 from runbook.errors import RunbookError
 
-TARGETS = click.Choice(["local", "azure"])
+TARGET = click.option("--target", type=click.Choice(["local", "azure"]), default="local", show_default=True)
+PARAMS_FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
+FILES = click.option("-f", "files", multiple=True, type=PARAMS_FILE, help="A params file over the stage's.")
+OVERRIDES = click.option("-p", "overrides", multiple=True, metavar="KEY=VALUE", help="One value over all files.")
 STAGES = click.Choice(["dev", "prod"])
 PLANS = click.Choice(["all", "ci", "cd"])
 
@@ -63,18 +66,12 @@ def main(debug: bool) -> None:
 
 @main.command()
 @click.argument("plan_name", metavar="[all|ci|cd]", type=PLANS, default="all")
-@click.option("--target", type=TARGETS, default="local", show_default=True)
+@TARGET
 @click.option("--from", "source", metavar="DIR|RUN_ID", help="cd: CI's result; default the latest green ci run here.")
 @click.option("--resume", metavar="RUN_ID", help="Go on with a run: finished steps whose inputs are unchanged stay.")
 @click.option("--run-id", metavar="RUN_ID", help="Name of the run; default the build id, else local-<time>.")
-@click.option(
-    "-f",
-    "files",
-    multiple=True,
-    type=click.Path(exists=True, dir_okay=False, path_type=Path),
-    help="A params file over the stage's.",
-)
-@click.option("-p", "overrides", multiple=True, metavar="KEY=VALUE", help="One value over all files.")
+@FILES
+@OVERRIDES
 def run(
     plan_name: str,
     target: str,
@@ -119,7 +116,7 @@ def run(
 @main.command()
 @click.argument("name")
 @click.option("--stage", type=STAGES)
-@click.option("--target", type=TARGETS, default="local", show_default=True)
+@TARGET
 @click.option(
     "--run-id", metavar="RUN_ID", help="The run this step belongs to; its handoffs are read and written there."
 )
@@ -129,14 +126,8 @@ def run(
     is_flag=True,
     help="Run the notebook in this process even where the platform would send it to the compute.",
 )
-@click.option(
-    "-f",
-    "files",
-    multiple=True,
-    type=click.Path(exists=True, dir_okay=False, path_type=Path),
-    help="A params file over the stage's.",
-)
-@click.option("-p", "overrides", multiple=True, metavar="KEY=VALUE", help="One value over all files.")
+@FILES
+@OVERRIDES
 def step(
     name: str,
     stage: str | None,
@@ -165,15 +156,9 @@ def step(
 
 @main.command("plan")
 @click.argument("plan_name", metavar="[all|ci|cd]", type=PLANS, default="all")
-@click.option("--target", type=TARGETS, default="local", show_default=True)
-@click.option(
-    "-f",
-    "files",
-    multiple=True,
-    type=click.Path(exists=True, dir_okay=False, path_type=Path),
-    help="A params file over the stage's.",
-)
-@click.option("-p", "overrides", multiple=True, metavar="KEY=VALUE", help="One value over all files.")
+@TARGET
+@FILES
+@OVERRIDES
 @click.option("--bodies", is_flag=True, help="Also show what would be sent.")
 def plan_command(
     plan_name: str, target: str, files: tuple[Path, ...], overrides: tuple[str, ...], bodies: bool
@@ -205,7 +190,7 @@ def check() -> None:
 
 @main.command()
 @click.argument("stage", type=STAGES)
-@click.option("--target", type=TARGETS, default="local", show_default=True)
+@TARGET
 @click.option("--json", "as_json", is_flag=True, help="Everything, with both keys.")
 @click.option("--key", is_flag=True, help="Only the primary key.")
 def endpoint(stage: Any, target: str, as_json: bool, key: bool) -> None:
