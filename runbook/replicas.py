@@ -28,7 +28,8 @@ class Scaling:
 
     def settle_seconds(self, calm_polls: int) -> int:
         """Return the seconds of calm that bring a deployment back to its minimum, with some polls to spare."""
-        return (calm_polls + 5) * self.polling_seconds
+        # Twice: the first descent stops at the most that the tail of the burst still asked for, the second one does not.
+        return (2 * calm_polls + 5) * self.polling_seconds
 
 
 def scaling(stage: Stage) -> Scaling:

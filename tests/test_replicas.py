@@ -6,7 +6,7 @@ from runbook import replicas
 def test_prod_scales_between_the_limits_of_its_deployment_file() -> None:
     prod = replicas.scaling("prod")
     assert (prod.minimum, prod.maximum, prod.polling_seconds, prod.scales) == (3, 6, 1, True)
-    assert prod.settle_seconds(20) == 25
+    assert prod.settle_seconds(20) == 45
 
 
 def test_dev_has_one_replica_and_does_not_scale() -> None:
