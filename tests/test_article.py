@@ -64,28 +64,31 @@ def test_every_file_and_notebook_the_page_points_at_exists() -> None:
 @pytest.fixture(scope="module")
 def bodies() -> dict[str, Any]:
     """The request bodies that Microsoft's own loaders make of our files."""
-    from azure.ai.ml import load_job, load_online_deployment, load_online_endpoint
+    from azure.ai.ml import load_online_deployment, load_online_endpoint
 
     def body(rest: Any) -> dict[str, Any]:
-        found: dict[str, Any] = rest.serialize() if hasattr(rest, "serialize") else rest.as_dict()
-        return found
+        # The SDK has two generations of request classes.
+        document: dict[str, Any] = rest.serialize() if hasattr(rest, "serialize") else rest.as_dict()
+        return document
 
-    folder = repository.DEPLOYMENT
-    return {
-        "prod": body(load_online_deployment(folder / "prod" / "deployment.yml")._to_rest_object(location="eastus")),
-        "dev": body(
-            load_online_deployment(folder / "dev" / "deployment.yml")._to_rest_online_deployment(location="eastus")
-        )
-        if hasattr(load_online_deployment(folder / "dev" / "deployment.yml"), "_to_rest_online_deployment")
-        else body(load_online_deployment(folder / "dev" / "deployment.yml")._to_rest_object(location="eastus")),
-        "prod endpoint": body(
-            load_online_endpoint(folder / "prod" / "endpoint.yml")._to_rest_online_endpoint(location="eastus")
-        ),
-        "dev endpoint": body(
-            load_online_endpoint(folder / "dev" / "endpoint.yml")._to_rest_online_endpoint(location="eastus")
-        ),
-        "job": load_job(repository.ENVIRONMENT_SETUP / "training-job.yml"),
-    }
+    found = {}
+    for stage in ("dev", "prod"):
+        folder = repository.DEPLOYMENT / stage
+        found[stage] = body(load_online_deployment(folder / "deployment.yml")._to_rest_object(location="eastus"))
+        endpoint = load_online_endpoint(folder / "endpoint.yml")
+        found[f"{stage} endpoint"] = body(endpoint._to_rest_online_endpoint(location="eastus"))
+    return found
+
+
+def test_the_dev_body_is_one_replica_with_the_same_limits(bodies: dict[str, Any]) -> None:
+    properties = bodies["dev"]["properties"]
+    assert properties["endpointComputeType"] == "Managed"
+    assert properties["instanceType"] == "Standard_F2s_v2" and bodies["dev"]["sku"]["capacity"] == 1
+    assert properties["requestSettings"] == {"requestTimeout": "PT1M", "maxConcurrentRequestsPerInstance": 2}
+    assert properties["environmentVariables"]["WORKER_COUNT"] == "2"
+    assert properties["appInsightsEnabled"] is True
+    assert properties["codeConfiguration"]["scoringScript"] == "score.py"
+    assert bodies["dev endpoint"]["properties"]["authMode"].lower() == "key"
 
 
 def test_the_prod_body_carries_every_value_of_the_article(bodies: dict[str, Any]) -> None:
