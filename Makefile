@@ -37,4 +37,4 @@ rehearse-azure: setup  ## the whole azure plan against a stand-in; proves nothin
 	@RUNBOOK_REHEARSAL=1 PYTHONPATH=tests $(BIN)/python -m azure_standin $(BIN)/runbook run all --target azure $(ARGS)
 
 bench: setup  ## the benchmarks; run on purpose, on a quiet machine
-	@$(BIN)/pytest -q tests/benchmarks $(ARGS)
+	@$(BIN)/pytest -q -s -o python_files='bench_*.py' -o pythonpath=tests/platform/local tests/benchmarks $(ARGS)

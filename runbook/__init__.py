@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -18,5 +19,7 @@ def connect(target: str) -> Platform:
     """
     from runbook import lock, platform
 
+    # ONNX Runtime reports to its makers unless this stands before its first import, which notebooks do later.
+    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
     lock.share()
     return platform.open(target)

@@ -31,10 +31,15 @@ def take(source: str, run_id: str) -> str:
     return folder.name
 
 
-def latest_ci() -> str:
-    """Return the newest green run here that holds CI's result; raises HandoffMissing when there is none."""
+def latest_ci(target: str) -> str:
+    """Return the newest run here whose CI is green on ``target``; raises HandoffMissing when there is none."""
     for this in manifest.everything():
-        green = {r["step"] for r in this.steps if r["status"] in ("passed", "not_needed")}
-        if "40_register" in green and (this.folder / "metadata" / "model.json").exists():
+        if this.target != target or (this.rehearsal and not manifest.rehearses(target)):
+            continue  # its model was registered elsewhere, or with a stand-in
+        ci = [r for r in this.steps if r["stage"] is None]
+        green = {r["step"] for r in ci if r["status"] in ("passed", "not_needed")}
+        if "40_register" in green and len(green) == len(ci) and (this.folder / "metadata" / "model.json").exists():
             return this.run_id
-    raise HandoffMissing("No green CI run here. Run first: runbook run ci, or name an artifact folder with --from.")
+    raise HandoffMissing(
+        f"No green CI run on the {target} target here. Run first: runbook run ci, or name an artifact folder with --from."
+    )

@@ -17,7 +17,7 @@ import click
 from runbook.errors import RunbookError
 
 TARGET = click.option("--target", type=click.Choice(["local", "azure"]), default="local", show_default=True)
-PARAMS_FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
+PARAMS_FILE = click.Path(exists=True, dir_okay=False, resolve_path=True, path_type=Path)
 FILES = click.option("-f", "files", multiple=True, type=PARAMS_FILE, help="A params file over the stage's.")
 OVERRIDES = click.option("-p", "overrides", multiple=True, metavar="KEY=VALUE", help="One value over all files.")
 STAGES = click.Choice(["dev", "prod"])
@@ -60,6 +60,7 @@ def main(debug: bool) -> None:
     logging.basicConfig(level=logging.DEBUG if debug else logging.ERROR, format="%(levelname)s %(name)s: %(message)s")
     # Nothing leaves this machine unasked; the kernels inherit it.
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
     # A pipeline agent that is cancelled sends SIGTERM: it must leave the same evidence as Ctrl-C.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
 
@@ -95,8 +96,9 @@ def run(
             )
         # What the run took from CI lies in its own folder since it began; where it came from may be gone.
         plan_name, target, run_id = earlier.plan, earlier.target, resume
+        files, overrides = earlier.values(files, overrides)
     if plan_name == "cd" and not resume:
-        source = source or artifact.latest_ci()
+        source = source or artifact.latest_ci(target)
     _run(
         plan.Request(
             plan_name,

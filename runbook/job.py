@@ -15,6 +15,7 @@ from runbook.step import Result, Status, Step
 
 # Training wants the compute that 10_create_compute made; every other step only talks to services.
 ON_COMPUTE = ("20_train",)
+LOG = "job.log"
 
 
 def run(
@@ -57,10 +58,14 @@ def run(
         step.save(folder, result)
         return result
 
-    (folder / "result.json").unlink(missing_ok=True)
+    for stale in ("result.json", LOG):
+        (folder / stale).unlink(missing_ok=True)
     try:
         sent = platform.run_step(s.name, run_id, arguments(parameters), folder)
     except PlatformError as error:
+        if error.log:
+            # The notebook's own verdict does not hold what the compute said around it.
+            (folder / LOG).write_text(mask(error.log), encoding="utf-8")
         home = step.load(folder)
         return home if home and not home.green else lost("failed", "JobFailed", str(error))
     except KeyboardInterrupt:

@@ -11,8 +11,10 @@ import datetime as dt
 import fcntl
 import json
 import os
+import shlex
 import time
 from collections.abc import Iterator
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import IO
 
@@ -25,11 +27,30 @@ KERNEL_SECONDS = 15.0
 _shared: list[IO[str]] = []
 
 
+@dataclass(frozen=True)
+class Holder:
+    """Who holds the lock of a target, as the lock itself says."""
+
+    run_id: str
+    pid: int
+    started: str
+    command: str
+
+    @property
+    def again(self) -> str:
+        """The command that goes on with this holder's work."""
+        words = shlex.split(self.command)
+        if words[1:2] != ["step"]:
+            return f"runbook run --resume {self.run_id}"
+        # A step by hand has no plan to resume: the step again, in the same run, finds what it left.
+        return self.command if "--run-id" in words else f"{self.command} --run-id {self.run_id}"
+
+
 @contextlib.contextmanager
-def hold(target: str, run_id: str, command: str) -> Iterator[str | None]:
+def hold(target: str, run_id: str, command: str) -> Iterator[Holder | None]:
     """Hold the lock of ``target`` for one run; raises Busy, naming the holder, when somebody else has it.
 
-    Yields the run_id of an earlier run that was killed while it held the lock, or None.
+    Yields who was killed while holding the lock, unless that was this same run, or None.
     """
     repository.home().mkdir(mode=0o700, parents=True, exist_ok=True)
     folder = repository.home() / "locks"
@@ -46,15 +67,15 @@ def hold(target: str, run_id: str, command: str) -> Iterator[str | None]:
                 f"Find it with: fuser -v {kernels.name}; wait for it or end it, then try again."
             )
         fcntl.flock(kernels, fcntl.LOCK_UN)
-        killed = _read(run).get("run_id")
-        _write(run, {"run_id": run_id, "pid": os.getpid(), "started": _now(), "command": command})
+        killed = _read(run)
+        _write(run, Holder(run_id, os.getpid(), _now(), command))
         previous = os.environ.get(KERNELS)
         os.environ[KERNELS] = kernels.name
         try:
-            yield killed if killed != run_id else None
+            yield killed if killed and killed.run_id != run_id else None
         finally:
             os.environ.pop(KERNELS) if previous is None else os.environ.update({KERNELS: previous})
-            _write(run, {})
+            _write(run, None)
 
 
 def share() -> None:
@@ -79,19 +100,19 @@ def _take(file: IO[str], seconds: float) -> bool:
             return True
 
 
-def _write(file: IO[str], holder: dict[str, object]) -> None:
+def _write(file: IO[str], holder: Holder | None) -> None:
     file.seek(0)
     file.truncate()
-    file.write(json.dumps(holder))
+    file.write(json.dumps(asdict(holder)) if holder else "")
     file.flush()
 
 
-def _read(file: IO[str]) -> dict[str, str]:
+def _read(file: IO[str]) -> Holder | None:
     file.seek(0)
     try:
-        return dict(json.loads(file.read() or "{}"))
-    except json.JSONDecodeError:
-        return {}
+        return Holder(**json.loads(file.read()))
+    except (json.JSONDecodeError, TypeError):
+        return None  # nobody, or somebody who is just writing
 
 
 def _holder(file: IO[str], target: str) -> str:
@@ -99,8 +120,8 @@ def _holder(file: IO[str], target: str) -> str:
     if not who:
         return f"Another run is starting or ending on the {target} target. Try again in a few seconds."
     return (
-        f"Run {who['run_id']} holds the {target} target: pid {who['pid']}, since {who['started']}, command: {who['command']}. "
-        f"Wait for it, or stop it with: kill {who['pid']}  (then resume it with: runbook run --resume {who['run_id']})"
+        f"Run {who.run_id} holds the {target} target: pid {who.pid}, since {who.started}, command: {who.command}. "
+        f"Wait for it, or stop it with: kill {who.pid}  (then go on with it: {who.again})"
     )
 
 

@@ -5,9 +5,11 @@ from __future__ import annotations
 import datetime as dt
 import getpass
 import hashlib
+import os
 import platform
 import socket
 import subprocess
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -36,6 +38,9 @@ class Manifest:
     commit: str | None = field(default_factory=lambda: _git("rev-parse", "HEAD"))
     dirty: bool | None = field(default_factory=lambda: _dirty())
     source_run: str | None = None
+    params_files: list[str] = field(default_factory=list)
+    overrides: list[str] = field(default_factory=list)
+    rehearsal: bool = False
     steps: list[dict[str, Any]] = field(default_factory=list)
     endpoints: list[dict[str, Any]] = field(default_factory=list)
     files: dict[str, str] = field(default_factory=dict)
@@ -53,6 +58,14 @@ class Manifest:
             self.steps.append(row)
         else:
             self.steps[at] = row
+
+    def values(self, files: Sequence[Path], overrides: Sequence[str]) -> tuple[tuple[Path, ...], tuple[str, ...]]:
+        """Return the params files and overrides that the run was given, with these new ones over them."""
+        kept = [Path(f) for f in self.params_files]
+        return (
+            (*(f for f in kept if f not in files), *files),
+            (*(o for o in self.overrides if o not in overrides), *overrides),
+        )
 
     def save(self) -> Path:
         """Write manifest.json."""
@@ -73,6 +86,11 @@ def load(run_id: str) -> Manifest:
     """Return the manifest of a run; raises HandoffMissing when there is none."""
     document = handoff.read_json(repository.run_folder(run_id) / "manifest.json", "manifest", "runbook run")
     return Manifest(**{k: v for k, v in document.items() if k != "schema_version"})
+
+
+def rehearses(target: str) -> bool:
+    """Return whether what is asked of ``target`` now goes to a stand-in ($RUNBOOK_REHEARSAL) and not to the cloud."""
+    return target != "local" and bool(os.environ.get("RUNBOOK_REHEARSAL"))
 
 
 def find(run_id: str) -> Manifest | None:

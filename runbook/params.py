@@ -22,6 +22,7 @@ import yaml
 
 from runbook import repository
 from runbook.errors import AnatomyError, ParamsError
+from runbook.platform import files as platform_files
 
 TYPES: dict[str, type] = {"str": str, "int": int, "float": float, "bool": bool, "list": list}
 RANGE = re.compile(r"(?<![\w.])(-?\d+(?:\.\d+)?)\.\.(-?\d+(?:\.\d+)?)(?![\w.])")
@@ -109,6 +110,8 @@ def layers(target: str, stage: str | None, files: Iterable[Path] = (), overrides
     values: dict[str, Any] = {}
     for path in [*(repository.PARAMS / f"{name}.yml" for name in names), *files]:
         for key, value in _read(path).items():
+            if path == repository.PARAMS / "azure.yml" and key in platform_files.COORDINATES and key not in known:
+                continue  # the platform reads these itself
             _refuse_unknown(key, known, str(path))
             _refuse_misfit(known[key], value, str(path))
             values[key] = value

@@ -5,7 +5,6 @@ from __future__ import annotations
 import datetime as dt
 import os
 import secrets
-import shlex
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -24,6 +23,8 @@ RELEASE = ("60_deploy", "70_functional_test", "80_stress_test", "90_release")
 UNDO = ("95_rollback", "99_teardown")
 # Runs after a failure too, once its counterpart has started: a failed training must not leave a compute target behind.
 ALWAYS = {"49_delete_compute": "10_create_compute"}
+# Made for one step and deleted after it: whether it still stands says nothing, whether that step runs again says all.
+NEEDED_BY = {"10_create_compute": "20_train"}
 # Runs when the step fails, so that nothing stays half released.
 ON_FAILURE = {"90_release": "95_rollback"}
 
@@ -109,7 +110,7 @@ def run(request: Request, platform: Platform, console: Console) -> Manifest:
         log.write("run_started", plan=request.name, target=request.target, command=request.command)
         console.run_started(request.run_id, len(request.steps), this.folder / "index.html")
         if killed:
-            console.note(f"Run {killed} did not end. To go on with it instead: runbook run --resume {killed}")
+            console.note(f"Run {killed.run_id} did not end. To go on with it instead: {killed.again}")
         clock = time.monotonic()
         # Whatever breaks the runner itself leaves this word in the manifest.
         outcome = "cancelled"
@@ -119,7 +120,7 @@ def run(request: Request, platform: Platform, console: Console) -> Manifest:
         finally:
             _end(this, outcome, platform, clock, log)
     if failed:
-        raise StepFailed(_explain(failed, this, request))
+        raise StepFailed(_explain(failed, this))
     return this
 
 
@@ -132,7 +133,7 @@ def _run_steps(
     log: EventLog,
     mask: Mask,
 ) -> Result | None:
-    limits = Limits(request.cell_seconds, time.monotonic() + request.run_seconds)
+    whole = Limits(request.cell_seconds, time.monotonic() + request.run_seconds)
     order = [s.label for s in PLANS["all"]]
     failed: Result | None = None
     started: set[str] = set()
@@ -140,6 +141,8 @@ def _run_steps(
     def execute(number: int, s: Step) -> Result:
         console.step_started(number, s)
         now = resume.inputs(s, order, request.run_id)
+        # Clearing up after a failure has time of its own, for it may be the run's deadline that failed.
+        limits = Limits(request.cell_seconds, time.monotonic() + request.cell_seconds) if failed else whole
         away = None
         if not request.here:
             away = job.run(s, request.target, request.run_id, parameters[s], now, platform, mask)
@@ -157,7 +160,8 @@ def _run_steps(
         if failed and ALWAYS.get(s.name) not in started:
             this.record(s.name, s.stage, s.label, "not_run", None)
             continue
-        done = _done(s, request, parameters[s], order, platform) if not failed else None
+        started.add(s.name)
+        done = _done(s, request, parameters, order, platform) if not failed else None
         if done:
             this.record(s.name, s.stage, s.label, done.status, done.seconds)
             # A runner killed right after the verdict left no page; the same evidence gives the same bytes.
@@ -166,7 +170,6 @@ def _run_steps(
                 f"{s.label}: {done.status} in this run already; what it depends on and what it made are unchanged"
             )
             continue
-        started.add(s.name)
         result = execute(number, s)
         if not result.green and not failed:
             failed = result
@@ -175,16 +178,28 @@ def _run_steps(
     return failed
 
 
-def _done(s: Step, request: Request, parameters: dict[str, Any], order: list[str], platform: Platform) -> Result | None:
+def _done(
+    s: Step, request: Request, parameters: Mapping[Step, dict[str, Any]], order: list[str], platform: Platform
+) -> Result | None:
     if not request.resume:
         return None
-    return resume.finished(s, request.run_id, parameters, resume.inputs(s, order, request.run_id), platform)
+    user = Step(NEEDED_BY.get(s.name, s.name), s.stage)
+    # Its own result is no longer asked for, but a step that runs again needs what this one made.
+    if user != s and not _done(user, request, parameters, order, platform):
+        return None
+    return resume.finished(s, request.run_id, parameters[s], resume.inputs(s, order, request.run_id), platform)
 
 
 def _begin(request: Request) -> Manifest:
     folder = repository.run_folder(request.run_id)
     folder.mkdir(parents=True, exist_ok=True)
-    this = manifest.find(request.run_id) or Manifest(request.run_id, request.name, request.target, request.command)
+    earlier = manifest.find(request.run_id)
+    this = earlier or Manifest(request.run_id, request.name, request.target, request.command)
+    if request.resume or not earlier:  # a single step that joins a run has values of its own
+        this.params_files, this.overrides = [str(f) for f in request.files], list(request.overrides)
+    this.files = {}  # what an earlier end has sealed is no evidence for what is going on now
+    # Once a rehearsal, always one: a later step against the cloud itself does not make the earlier ones real.
+    this.rehearsal = this.rehearsal or manifest.rehearses(request.target)
     if request.steps and request.steps[0].stage and request.source:
         this.source_run = artifact.take(request.source, request.run_id)
     for s in request.steps:
@@ -232,12 +247,10 @@ def _endpoints(platform: Platform) -> list[dict[str, Any]]:
     return rows
 
 
-def _explain(failed: Result, this: Manifest, request: Request) -> str:
+def _explain(failed: Result, this: Manifest) -> str:
     name = Step(failed.step, failed.stage).label
     what = failed.error["message"] if failed.error else failed.status
-    # With other values the finished steps would run again, so the command repeats these.
-    values = [w for f in request.files for w in ("-f", str(f))] + [w for o in request.overrides for w in ("-p", o)]
-    again = shlex.join(["runbook", "run", "--resume", this.run_id, *values])
+    again = f"runbook run --resume {this.run_id}"
     return (
         f"{name}: {failed.status}: {what}\n  Report: {this.folder / name / 'report.html'}\n  After mending it: {again}"
     )

@@ -4,27 +4,54 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
+
+import nbformat
 
 from runbook import handoff, manifest, repository, standing, step
 from runbook.errors import RunError
+from runbook.platform import files
 from runbook.platform.base import Platform
 from runbook.step import Result, Step
 
+IMPORTS = re.compile(r"^from runbook import (.+)$", re.MULTILINE)
+
 
 def inputs(s: Step, order: Sequence[str], run_id: str) -> dict[str, str]:
-    """Return the digests of what a step run depends on: its notebook, and every handoff that steps before it have left.
+    """Return the digests of what a step run depends on: its notebook, the files behind it, and the handoffs before it.
 
     ``order`` is the labels of the steps in running order; a step outside it comes after all of them.
     """
     found = {"notebook": _sha256(s.notebook.read_bytes())}
+    found |= {str(p.relative_to(repository.ROOT)): _sha256(p.read_bytes()) for p in _files(s)}
     before = order[: order.index(s.label)] if s.label in order else order
     for path in sorted(repository.run_folder(run_id).glob("*/handoff.json")):
         if path.parent.name in before:
             values = json.loads(path.read_text(encoding="utf-8"))["values"]
             found[f"{path.parent.name}/handoff.json"] = _sha256(json.dumps(values, sort_keys=True).encode())
     return found
+
+
+def _files(s: Step) -> list[Path]:
+    """Return the modules that a notebook imports from this package, and the files that its step reads."""
+    setup, contract = repository.ENVIRONMENT_SETUP, repository.DEPLOYMENT / "contract.py"
+    trained_from = [repository.DATA, setup / "requirements.lock", contract]
+    reads = {
+        "10_create_compute": [setup / "compute.yml"],
+        "20_train": [*trained_from, setup / "training-job.yml"],
+        "30_evaluate": trained_from,
+        "50_create_cluster": [setup / "cluster.yml"],
+        "60_deploy": files.shipped(s.stage) if s.stage else [],
+        "70_functional_test": [contract],
+    }
+    cells = nbformat.read(s.notebook, as_version=4).cells
+    imported = IMPORTS.findall("\n".join(c.source for c in cells if c.cell_type == "code"))
+    names = sorted({name.strip() for line in imported for name in line.split(",")})
+    modules = [repository.ROOT / "runbook" / f"{name}.py" for name in names]
+    return [*(m for m in modules if m.exists()), *reads.get(s.name, [])]
 
 
 def finished(
@@ -34,15 +61,8 @@ def finished(
     done = step.load(repository.step_folder(run_id, s.name, s.stage))
     if not done or not done.green or done.parameters != parameters or done.inputs != now:
         return None
-    if s.name == "10_create_compute" and not _ended(run_id):
-        return None  # the training is still to come and needs the compute target; making it so costs nothing
     values = handoff.find(s.name, run_id, s.stage)
     return done if standing.stands(s.name, s.stage, values, platform) else None
-
-
-def _ended(run_id: str) -> bool:
-    trained = step.load(repository.step_folder(run_id, "20_train"))
-    return trained is not None and trained.green
 
 
 def refuse_stale(run_id: str, platform: Platform) -> None:

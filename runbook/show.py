@@ -79,6 +79,12 @@ def status() -> str:
 def closing(this: Manifest, endpoints: bool) -> str:
     """Return what a green run says at its end: verdict, report, how to try the endpoints, what still runs."""
     lines = ["", f"{this.run_id}: {this.status} in {_minutes(this.seconds)}"]
+    if this.rehearsal:
+        # The stand-in ends with the command, so there is no endpoint left to try.
+        endpoints = False
+        lines[-1] = (
+            f"REHEARSAL {this.run_id}: ran to its end in {_minutes(this.seconds)}. Nothing of it happened on Azure."
+        )
     decision = this.folder / "metadata" / "decision.json"
     if decision.exists():
         document = json.loads(decision.read_text(encoding="utf-8"))

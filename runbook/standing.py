@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from runbook.platform.base import Platform, Stage
+from runbook.platform.base import CHAMPION, Platform, Stage
 
 Values = Mapping[str, Any]
 
@@ -35,7 +35,10 @@ def _deployment(platform: Platform, stage: str | None, values: Values) -> bool:
 
 def _release(platform: Platform, stage: str | None, values: Values) -> bool:
     endpoint = platform.find_endpoint(_stage(stage))
-    return endpoint is not None and endpoint.traffic.get(values["deployment"]) == 100
+    if endpoint is None or endpoint.traffic.get(values["deployment"]) != 100:
+        return False
+    champion = platform.find_model(values["model_name"], alias=CHAMPION) if stage == "prod" else None
+    return stage != "prod" or (champion is not None and champion.version == values["model_version"])
 
 
 def _stage(stage: str | None) -> Stage:

@@ -9,12 +9,10 @@ import importlib.metadata
 import json
 import logging
 import re
-import subprocess
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit, urlunsplit
 
 import nbformat
 import numpy as np
@@ -24,7 +22,7 @@ from scipy import stats
 from sklearn.base import clone
 from sklearn.model_selection import StratifiedGroupKFold, cross_val_predict
 
-from runbook import model, repository
+from runbook import model, origin, repository
 
 METRICS = ("log_loss", "brier", "roc_auc", "accuracy")
 NOTEBOOK = repository.NOTEBOOKS / "20_train.ipynb"
@@ -103,17 +101,6 @@ def code_digest() -> str:
     return hashlib.sha256("\0".join([*sources, *(p.read_text(encoding="utf-8") for p in modules)]).encode()).hexdigest()
 
 
-def git() -> dict[str, str | bool | None]:
-    """Return where the code comes from, in the names of run.json; None for what a copy without .git can not tell."""
-    status = _git("status", "--porcelain")
-    return {
-        "git_repository_uri": _without_login(_git("config", "--get", "remote.origin.url")),
-        "git_branch": _git("rev-parse", "--abbrev-ref", "HEAD"),
-        "git_commit": _git("rev-parse", "HEAD"),
-        "git_dirty": None if status is None else status != "",
-    }
-
-
 def open_experiment(tracking_uri: str, name: str) -> str:
     """Point MLflow at ``tracking_uri`` and return the id of the experiment, which is made when it is missing."""
     import mlflow
@@ -190,7 +177,11 @@ def record(
         "script_name": f"notebooks/{NOTEBOOK.name}",
         "target": compute_name,
         "tags": {k: v for k, v in run.data.tags.items() if not k.startswith("mlflow.")},
-        "properties": {"mlflow_run_id": mlflow_run_id, "mlflow_tracking_uri": mlflow.get_tracking_uri(), **git()},
+        "properties": {
+            "mlflow_run_id": mlflow_run_id,
+            "mlflow_tracking_uri": mlflow.get_tracking_uri(),
+            **origin.facts(),
+        },
         "created_utc": _utc(run.info.start_time),
         "start_time_utc": _utc(run.info.start_time),
         "end_time_utc": _utc(run.info.end_time),
@@ -210,23 +201,6 @@ def record(
         "metrics": dict(run.data.metrics),
         "training_key": key,
     }
-
-
-def _git(*words: str) -> str | None:
-    command: Sequence[str] = ["git", "-C", str(repository.ROOT), *words]
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=20, check=True)
-    except (OSError, subprocess.SubprocessError):
-        return None
-    return done.stdout.strip()
-
-
-def _without_login(uri: str | None) -> str | None:
-    # A build agent's remote may carry a token before the @.
-    if uri is None or "://" not in uri:
-        return uri
-    parts = urlsplit(uri)
-    return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))
 
 
 def _utc(milliseconds: int) -> str:

@@ -68,6 +68,18 @@ def test_a_step_alone_leaves_a_run_with_its_report() -> None:
     assert "Excellent" not in page.read_text()
 
 
+def test_a_resumed_run_takes_the_values_again_that_it_was_given(
+    tmp_path: Path,
+) -> None:
+    file = tmp_path / "short.yml"
+    file.write_text("cv_repeats: 1\n")
+    run("run", "ci", "--run-id", "r1", "-f", str(file), "-p", "sealed_max_log_loss=0.0001", wanted=1)
+    before = (repository.run_folder("r1") / "20_train" / "result.json").read_bytes()
+    out, err = run("run", "--resume", "r1", wanted=1)
+    assert "runbook run --resume r1" in err and "20_train: passed in this run already" in out
+    assert (repository.run_folder("r1") / "20_train" / "result.json").read_bytes() == before
+
+
 def test_a_step_without_its_handoff_names_the_step_to_run_and_leaves_a_report() -> None:
     out, err = run("step", "30_evaluate", "--run-id", "alone", wanted=1)
     assert "runbook step 20_train --run-id alone" in err

@@ -60,9 +60,13 @@ def test_where_this_machine_is_the_compute_the_step_is_run_here() -> None:
     assert run(Here()) is None
 
 
-def test_a_failed_job_keeps_the_verdict_it_left() -> None:
-    result = run(Elsewhere("failed", PlatformError("the job failed")))
+def test_a_failed_job_keeps_the_verdict_it_left_and_its_log_lies_beside_it() -> None:
+    result = run(Elsewhere("failed", PlatformError("the job failed", "Traceback, with secret-in-a-log")))
     assert result and result.error and result.error["message"] == "inside the job"
+    log = repository.step_folder("r1", "20_train") / "job.log"
+    assert log.read_text() == "Traceback, with [masked]"
+    run(Elsewhere())
+    assert not log.exists()
 
 
 @pytest.mark.parametrize(

@@ -25,6 +25,15 @@ def test_a_second_run_is_refused_and_told_who_holds_the_target() -> None:
     assert "Run r1 holds the local target" in message and f"pid {os.getpid()}" in message and "--resume r1" in message
 
 
+def test_a_step_by_hand_is_gone_on_with_by_the_same_step_in_the_same_run() -> None:
+    def again(command: str) -> str:
+        return lock.Holder("r1", 7, "now", command).again
+
+    assert again("runbook run all -p seed=2") == "runbook run --resume r1"
+    assert again("runbook step 95_rollback --stage prod") == "runbook step 95_rollback --stage prod --run-id r1"
+    assert again("runbook step 95_rollback --run-id r1") == "runbook step 95_rollback --run-id r1"
+
+
 def test_two_targets_do_not_hold_each_other() -> None:
     with lock.hold("local", "r1", "x"), lock.hold("azure", "r2", "x"):
         pass

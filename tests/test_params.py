@@ -143,6 +143,15 @@ def test_ranges_and_choices_are_read_from_the_meaning() -> None:
     assert Parameter("x", "str", False, "a", "see docs 1.2.3").bounds is None
 
 
+def test_where_the_workspace_is_may_stand_in_azures_file_alone(build: Builder, files: Path) -> None:
+    build("20_train", extra="rate: float = 0.5  # rate, 0..10\n")
+    (files / "azure.yml").write_text("subscription_id: s\nresource_group: g\nworkspace: w\nrate: 1.0\n")
+    assert params.layers("azure", "dev") == {"rate": 1.0}
+    (files / "dev.yml").write_text("resource_group: g\n")
+    with pytest.raises(ParamsError, match="unknown parameter 'resource_group'"):
+        params.layers("azure", "dev")
+
+
 def test_the_params_files_of_the_checkout_fit_every_target_and_stage() -> None:
     for target in ("local", "azure"):
         for stage in ("dev", "prod"):

@@ -181,10 +181,18 @@ def test_resume_runs_a_step_again_when_its_notebook_or_what_it_read_has_changed(
     assert started == ["start 20_train", "start 30_evaluate", "start 49_delete_compute"]
 
 
-def test_the_command_to_go_on_repeats_the_values_of_the_run(ci: Builder) -> None:
-    ci("20_train", "1 / 0", extra="seed: int = 1  # seed\n")
-    _, error = go(request(overrides=("seed=2",)))
-    assert "runbook run --resume r1 -p seed=2" in str(error)
+def test_a_run_remembers_the_values_it_was_given_and_a_step_that_joins_it_does_not_change_them(
+    ci: Builder, tmp_path: Path
+) -> None:
+    ci("20_train", HOLDS, extra="seed: int = 1  # seed\n")
+    file = tmp_path / "more.yml"
+    file.write_text("seed: 2\n")
+    go(request(files=(file,), overrides=("seed=3",)))
+    go(request([Step("20_train", None)], overrides=("seed=9",)))
+    this = manifest.load("r1")
+    assert this.values((), ()) == ((file,), ("seed=3",))
+    assert this.values((file,), ("seed=3", "seed=4")) == ((file,), ("seed=3", "seed=4"))
+    assert this.values((), ("seed=4",)) == ((file,), ("seed=3", "seed=4"))
 
 
 def test_a_page_lost_with_its_runner_is_rendered_when_the_run_goes_on(ci: Builder) -> None:

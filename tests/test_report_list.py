@@ -102,3 +102,11 @@ def test_writing_a_page_leaves_nothing_half_done(tmp_path: Path) -> None:
     whole("r1")
     report.run(recorded.folder("r1"))
     assert not [p for p in recorded.folder("r1").rglob(".*")]
+
+
+def test_a_rehearsal_is_listed_as_one() -> None:
+    whole("r1", day=20, target="azure", rehearsal=True)
+    (line,) = lines(listed())
+    assert line.startswith(
+        "r1 2026-11-20 10:00 UTC Rehearsed REHEARSAL: Promoted: model 12 serves prod all azure (rehearsal)"
+    )

@@ -289,3 +289,69 @@ def test_a_value_that_is_no_number_is_not_compared() -> None:
     )
     assert [r.split()[0:2] for r in rows(page(folder), "compared")][-1] == ["sustained", "p50"]
     assert handoff.load("80_stress_test", "r1", "prod")["p95_ms"] == "fast"
+
+
+def rehearsed(**fields: Any) -> Path:
+    return whole(target="azure", rehearsal=True, **fields)
+
+
+def test_a_rehearsal_is_titled_so_and_never_reads_as_green_on_azure() -> None:
+    folder = rehearsed()
+    soup = page(folder)
+    assert only(soup, "title").get_text() == "REHEARSAL: run r1"
+    assert only(soup, "h1").get_text() == "REHEARSAL: From data to production"
+    assert only(soup, ".verdict").get("class") == ["verdict", "rehearsed"]
+    assert text(soup, ".verdict .headline") == "REHEARSAL: Promoted: model 12 serves prod"
+    assert "nothing of this happened on Azure" in text(soup, ".verdict")
+    assert "In the stand-in dev and prod serve model 12." in text(soup, ".verdict")
+    assert "on the azure (rehearsal) target" in text(soup, ".lead")
+    assert not soup.find(string=re.compile("What serves now")) and not soup.find(string="Undo")
+    summary = (folder / "summary.md").read_text()
+    assert summary.startswith("### 🎭 REHEARSAL: ") and "target azure (rehearsal)" in summary
+    assert "- in the stand-in prod serves model 12" in summary
+
+
+def test_a_failed_rehearsal_stays_red() -> None:
+    soup = page(write("r1", [("20_train", None, "failed")], status="failed", target="azure", rehearsal=True))
+    assert only(soup, "title").get_text() == "REHEARSAL: Failed: run r1"
+    assert only(soup, ".verdict").get("class") == ["verdict", "failed"]
+
+
+def test_each_test_of_a_rehearsal_says_that_it_is_one() -> None:
+    document = junit(rehearsed())
+    assert document.get("name") == "REHEARSAL r1"
+    names = [suite.get("name", "") for suite in document] + [c.get("classname", "") for c in document.iter("testcase")]
+    assert all(name.startswith("REHEARSAL ") for name in names)
+
+
+def test_a_rehearsal_is_rendered_from_the_evidence_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    views = ("index.html", "summary.md", "junit.xml")
+    monkeypatch.setenv("RUNBOOK_REHEARSAL", "1")
+    folder = rehearsed()
+    report.run(folder)
+    before = [(folder / name).read_bytes() for name in views]
+    monkeypatch.delenv("RUNBOOK_REHEARSAL")
+    report.run(folder)
+    assert [(folder / name).read_bytes() for name in views] == before
+
+
+def test_a_run_on_azure_is_not_compared_with_a_rehearsal() -> None:
+    whole("real", day=20, target="azure")
+    whole("rehearsal", day=21, target="azure", rehearsal=True)
+    assert "compared with real" in page(whole("next", day=22, target="azure")).get_text()
+    assert "compared with rehearsal" in page(rehearsed(run_id="again", day=23)).get_text()
+
+
+def test_the_way_back_names_the_target_that_serves() -> None:
+    assert "runbook step 95_rollback --stage prod --target azure" in page(whole(target="azure")).get_text()
+
+
+@pytest.mark.parametrize(("target", "uri", "warned"), [
+    ("azure", "http://20.1.2.3/api/v1/endpoint/titanic-prod/score", True),
+    ("azure", "https://titanic.example.org/api/v1/endpoint/titanic-prod/score", False),
+    ("local", "http://127.0.0.1:8180/api/v1/service/titanic-prod/score", False),
+])  # fmt: skip
+def test_prod_without_tls_is_a_warning_on_page_and_summary(target: str, uri: str, warned: bool) -> None:
+    folder = whole(target=target, endpoints=[{**endpoint("prod", "12"), "scoring_uri": uri}])
+    assert ("Requests and keys travel unencrypted" in text(page(folder), "section[aria-labelledby=serves]")) == warned
+    assert ("Requests and keys travel unencrypted" in (folder / "summary.md").read_text()) == warned

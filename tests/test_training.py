@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import re
-import subprocess
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
@@ -143,22 +142,6 @@ def test_a_library_in_another_version_than_locked_is_named(tmp_path: Path, monke
     lock.write_text(training.LOCK.read_text().replace(f"onnx=={LOCK['onnx']}", "onnx==0.1"))
     monkeypatch.setattr(training, "LOCK", lock)
     assert training.off_lock() == [f"onnx {LOCK['onnx']}, locked 0.1"]
-
-
-def test_a_token_in_the_remotes_address_is_not_recorded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    subprocess.run(["git", "init", "--quiet", str(tmp_path)], check=True)
-    remote = "https://build:s3cret@example.org/team/titanic.git"
-    subprocess.run(["git", "-C", str(tmp_path), "remote", "add", "origin", remote], check=True)
-    monkeypatch.setattr(repository, "ROOT", tmp_path)
-    found = training.git()
-    assert found["git_repository_uri"] == "https://example.org/team/titanic.git"
-    assert found["git_commit"] is None
-
-
-def test_a_copy_without_git_says_that_it_does_not_know(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(repository, "ROOT", tmp_path)
-    monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
-    assert set(training.git().values()) == {None}
 
 
 def test_the_logged_model_is_the_exported_file_and_answers_a_frame(tracking: str) -> None:

@@ -59,9 +59,12 @@ def _call(job: Job, step: dict[str, Any]) -> Iterator[str]:
         yield f"{step[AT]}: {name} is called by {line!r}, wanted the line `.venv/bin/runbook step {name}`, mend it."
     if "--run-id $(Build.BuildId)" not in line:
         yield f"{step[AT]}: {name} has no --run-id $(Build.BuildId), which all steps of a run share, add it."
-    staged = _staged(job, line)
-    if (job.file == "cd.yml") is not (f"--stage {job.stage['stage']} " in staged and "--from " in staged):
-        yield f"{step[AT]}: {name} runs as {staged!r}, wanted --stage and --from in CD, neither in CI, mend it."
+    staged = f"{_staged(job, line)} "
+    if (job.file == "cd.yml") is not (f"--stage {job.stage['stage']} " in staged):
+        yield f"{step[AT]}: {name} runs as {staged!r}, wanted --stage in CD and none in CI, mend it."
+    for hook, wish in (("deploy", "--from "), ("on.failure", "-p only_release_of=$(Build.BuildId) ")):
+        if (job.hook == hook) is not (wish in staged):
+            yield f"{step[AT]}: {name} runs as {staged!r}, wanted {wish}in {hook} and nowhere else, mend it."
 
 
 def _staged(job: Job, line: str) -> str:
@@ -73,7 +76,7 @@ def _failure(step: dict[str, Any]) -> Iterator[str]:
     what = step.get("displayName", "a step")
     if (called(step) in ALWAYS or any(t.found_in(step) for t in REPORTED)) and step.get("condition") != "always()":
         yield f"{step[AT]}: {what} has condition {step.get('condition')}, wanted always(): a failure needs it, set it."
-    if step.get("continueOnError") == "true" and step.get("task") != "DownloadPipelineArtifact@2":
+    if step.get("continueOnError") == "true":
         yield f"{step[AT]}: {what} has continueOnError, wanted a failure that stops the job, remove it."
 
 

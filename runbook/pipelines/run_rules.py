@@ -120,8 +120,6 @@ def _fetched(cd: dict[str, Any], jobs: list[Job]) -> Iterator[str]:
     for job in jobs:
         for step in job.steps:
             source, name = step.get("download"), step.get("artifact")
-            if step.get("task") == "DownloadPipelineArtifact@2":
-                source, name = "current", step["inputs"].get("artifactName")
             if source and source not in {"current", *aliases}:
                 yield f"{step[AT]}: pipeline {source} is not among the resources, wanted one of those, correct it."
             elif source and (job.file if source == "current" else "ci.yml", name) not in made:

@@ -119,15 +119,7 @@ _RELEASED = [
     _step("90_release", "the move to production"),
     *REPORTED,
 ]
-_UNDONE = [
-    _CHECKOUT,
-    _FETCHED,
-    Task("the stage's reports", r"DownloadPipelineArtifact@2.*\$\(runFolder\)"),
-    Task("whether this run has deployed anything", r"60_deploy.*task\.setvariable variable=deployed"),
-    *_INSTALLED,
-    Task("95_rollback (the way back)", r"AzureCLI@2.*variables\['deployed'\].*runbook step 95_rollback\b"),
-    *REPORTED,
-]
+_UNDONE = [_CHECKOUT, *_INSTALLED, _step("95_rollback", "the way back"), *REPORTED]
 WANTED: Mapping[str, list[Task]] = {
     "ci.yml check": [
         _CHECKOUT,

@@ -179,6 +179,9 @@ class Platform(Protocol):
     def promote_model(self, name: str, version: str) -> Change[ModelVersion]:
         """Move the alias champion to ``version``."""
 
+    def demote_model(self, name: str) -> Change[None]:
+        """Leave no version of ``name`` as champion: prod serves nobody any more."""
+
     # cluster
     def create_cluster(self) -> Change[Cluster]:
         """Make the cluster of environment_setup/cluster.yml exist (or attach the existing one it names)."""

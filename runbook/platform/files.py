@@ -11,6 +11,9 @@ import yaml
 from runbook import repository
 from runbook.errors import AnatomyError
 
+# Where an Azure ML workspace is; read by the platform itself, so that no notebook has to pass it on.
+COORDINATES = ("subscription_id", "resource_group", "workspace")
+
 
 def read(path: Path) -> dict[str, Any]:
     """Return one YAML mapping; raises AnatomyError when the file is missing or not a mapping."""
@@ -25,6 +28,16 @@ def read(path: Path) -> dict[str, Any]:
     if not isinstance(document, dict):
         raise AnatomyError(f"{path} holds {type(document).__name__}, wanted a mapping.")
     return document
+
+
+def coordinates() -> dict[str, str]:
+    """Return where the workspace is, as far as params/azure.yml says; raises AnatomyError for what is not text."""
+    document = read(repository.PARAMS / "azure.yml")
+    found = {name: document[name] for name in COORDINATES if document.get(name) is not None}
+    for name, value in found.items():
+        if not isinstance(value, str):
+            raise AnatomyError(f"params/azure.yml: {name} is {value!r}, wanted text: quote it.")
+    return found
 
 
 def endpoint(stage: str) -> dict[str, Any]:

@@ -86,6 +86,21 @@ class Run:
         """The run's name."""
         return str(self.manifest["run_id"])
 
+    @property
+    def rehearsal(self) -> bool:
+        """Whether a stand-in answered in the place of the cloud."""
+        return rehearsal(self.manifest)
+
+    @property
+    def target(self) -> str:
+        """The target in words; a rehearsal says that it is one."""
+        return target(self.manifest)
+
+    @property
+    def status(self) -> str:
+        """The run's status as pages show it: a green rehearsal is rehearsed, not passed."""
+        return status(str(self.manifest["status"]), self.manifest)
+
     @cached_property
     def steps(self) -> tuple[StepRun, ...]:
         """The step runs in order."""
@@ -139,9 +154,25 @@ def earlier(this: Run) -> Sequence[Run]:
         except RunError:
             continue  # the list of runs shows it as unreadable
         same = all(other.manifest[key] == this.manifest[key] for key in ("plan", "target"))
+        same = same and other.rehearsal == this.rehearsal
         if same and other.run_id == path.parent.name and _began(other) < _began(this):
             found.append(other)
     return sorted(found, key=_began, reverse=True)
+
+
+def rehearsal(manifest: Mapping[str, Any] | None) -> bool:
+    """Return whether a manifest is that of a rehearsal; one of an older release is not."""
+    return bool(manifest and manifest.get("rehearsal"))
+
+
+def target(manifest: Mapping[str, Any]) -> str:
+    """Return the target in words."""
+    return f"{manifest['target']}{' (rehearsal)' if rehearsal(manifest) else ''}"
+
+
+def status(word: str, manifest: Mapping[str, Any] | None) -> str:
+    """Return a run's or step's status as pages show it: what is green against a stand-in is rehearsed, never passed."""
+    return "rehearsed" if word in GREEN and rehearsal(manifest) else word
 
 
 def step_run(folder: Path) -> StepRun:

@@ -15,7 +15,7 @@ def render(this: Run) -> str:
     A failed check is a failure, a check that did not run is skipped; a red step without a failed check carries its error in
     the case "<step> ran to its end", and a step that did not run has that case alone, skipped.
     """
-    root = Element("testsuites", name=words.printable(this.run_id))
+    root = Element("testsuites", name=words.printable(f"{_rehearsal(this)}{this.run_id}"))
     suites = [_suite(root, this, step) for step in this.steps]
     for key in ("tests", "failures", "errors", "skipped"):
         root.set(key, str(sum(int(suite.get(key, "0")) for suite in suites)))
@@ -26,7 +26,7 @@ def render(this: Run) -> str:
 
 def _suite(root: Element, this: Run, step: StepRun) -> Element:
     label = words.printable(f"{step.step}-{step.stage}" if step.stage else step.step)
-    suite = SubElement(root, "testsuite", name=label)
+    suite = SubElement(root, "testsuite", name=f"{_rehearsal(this)}{label}")
     for check in step.checks:
         _case(suite, this, label, check)
     _end(suite, this, label, step)
@@ -62,5 +62,10 @@ def _end(suite: Element, this: Run, label: str, step: StepRun) -> None:
 
 
 def _testcase(suite: Element, this: Run, label: str, name: str, seconds: float | None = None) -> Element:
-    group = words.printable(f"{this.manifest['plan']}.{label}")
+    group = words.printable(f"{_rehearsal(this)}{this.manifest['plan']}.{label}")
     return SubElement(suite, "testcase", classname=group, name=words.printable(name), time=f"{seconds or 0:.3f}")
+
+
+def _rehearsal(this: Run) -> str:
+    # The tests of a build are listed by these names alone, far from any page.
+    return f"{words.REHEARSAL} " if this.rehearsal else ""

@@ -58,7 +58,7 @@ def read(reports: Path) -> tuple[Listed, ...]:
 def render(listed: Sequence[Listed]) -> str:
     """Return the list of runs."""
     lines = [_line(this) for this in listed]
-    newest = next((x.run.manifest["status"] for x in listed if x.run), "not_run")
+    newest = next((x.run.status for x in listed if x.run), "not_run")
     return page.render("runs.html.j2", lines=lines, status=newest, latest=_newest(listed))
 
 
@@ -100,10 +100,10 @@ def _line(listed: Listed) -> Line:
     return Line(
         href=href if (this.folder / "index.html").exists() else "",
         name=f"{this.run_id}{copied}",
-        status=str(manifest["status"]),
+        status=this.status,
         what=verdict.of(this).headline,
         plan=str(manifest["plan"]),
-        target=str(manifest["target"]),
+        target=this.target,
         started=words.when(manifest["started"]),
         took=words.took(manifest["seconds"]),
         log_loss=numbers.get("Model, cross-validated", {}).get("log loss", ""),

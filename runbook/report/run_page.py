@@ -34,6 +34,7 @@ def render(this: Run, earlier: Sequence[Run]) -> str:
     return page.render(
         "run.html.j2",
         run=this,
+        tab=words.tab(this.status, this.rehearsal, f"run {this.run_id}"),
         title=verdict.title(this),
         verdict=verdict.of(this),
         jump=f"{_href(this, stopped.folder)}#failed" if stopped and _href(this, stopped.folder) else "",
@@ -42,7 +43,10 @@ def render(this: Run, earlier: Sequence[Run]) -> str:
         tables=comparison.read(this, earlier),
         since=since,
         changes=changes,
-        endpoints=[(row, _traffic(row), *verdict.undo(row)) for row in this.manifest["endpoints"]],
+        plain=verdict.in_the_clear(this),
+        endpoints=[
+            (row, _traffic(row), *verdict.undo(row, this.manifest["target"])) for row in this.manifest["endpoints"]
+        ],
         groups=_groups(this),
         span=words.took(_span(this)[1]),
         provenance=provenance(this),
@@ -66,6 +70,7 @@ def provenance(this: Run) -> list[tuple[str, str]]:
             ("Lock of packages", f"sha256 {training['code']['lock_sha256']}"),
         ]
     rows += [
+        ("Target", this.target),
         ("Commit of this run", commit(manifest)),
         ("Result of CI from", str(manifest["source_run"] or "this run")),
         ("Run by", f"{manifest['user']} on {manifest['host']}, Python {manifest['python']}"),

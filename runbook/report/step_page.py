@@ -43,22 +43,27 @@ class Value:
 def render(result: StepRun, folder: Path) -> str:
     """Return the page of one step run; reads executed.ipynb beside result.json and manifest.json of the run."""
     story = notebook.read(folder / "executed.ipynb", result)
+    manifest = _manifest(folder.parent)
+    rehearsal = evidence.rehearsal(manifest)
     body = page.render("cells.html.j2", story=story, result=result)
     content, headings = outline.finish(body, taken=FRAME)
     failed = any(e.failed for e in headings)
+    status, title = evidence.status(result.status, manifest), story.title or result.title or result.step
     return page.render(
         "step.html.j2",
         result=result,
         story=story,
-        title=story.title or result.title or result.step,
-        verdict=verdict(result, failed),
+        tab=words.tab(status, rehearsal, f"{result.folder}, run {result.run_id}"),
+        title=f"{words.REHEARSAL}: {title}" if rehearsal else title,
+        status=status,
+        verdict=rehearsed(verdict(result, failed)) if rehearsal else verdict(result, failed),
         jump=failed,
         facts=_facts(result),
         parameters=_parameters(result, story),
         body=content,
         contents=_contents(result, headings),
-        provenance=_provenance(result, story, folder),
-        files=[n for n in ("executed.ipynb", "result.json", "handoff.json") if (folder / n).exists()],
+        provenance=_provenance(result, story, manifest),
+        files=[n for n in ("executed.ipynb", "result.json", "handoff.json", "job.log") if (folder / n).exists()],
     )
 
 
@@ -74,6 +79,11 @@ def verdict(result: StepRun, jump: bool = False) -> Verdict:
     if result.status == "not_run":
         return Verdict("Not run", words.sentence(words.short(result.problem or "This step did not run", 400)))
     return Verdict(*_red(result))
+
+
+def rehearsed(found: Verdict) -> Verdict:
+    """Return a verdict that nobody can take for one on Azure."""
+    return Verdict(f"{words.REHEARSAL}: {found.headline}", f"{words.REHEARSED} {found.reason}")
 
 
 def _red(result: StepRun) -> tuple[str, str]:
@@ -116,12 +126,11 @@ def _contents(result: StepRun, headings: Sequence[Entry]) -> list[Entry]:
     return [*first, *headings, Entry("provenance", FRAME["provenance"])]
 
 
-def _provenance(result: StepRun, story: Story, folder: Path) -> list[tuple[str, str]]:
-    manifest = _manifest(folder.parent)
+def _provenance(result: StepRun, story: Story, manifest: Mapping[str, Any] | None) -> list[tuple[str, str]]:
     rows = [
         ("Run", result.run_id),
         ("Step", result.folder),
-        ("Target", result.target),
+        ("Target", evidence.target(manifest) if manifest else result.target),
         ("Commit", commit(manifest) if manifest else "not recorded"),
         ("Ran with", ", ".join(f"{name} {version}" for name, version in story.versions.items() if version)),
     ]

@@ -21,6 +21,7 @@ SIGNS = {
     "cancelled": "⚠️",
     "running": "⏳",
     "not_met": "➖",
+    "rehearsed": "🎭",
 }
 
 
@@ -32,6 +33,7 @@ def render(this: Run, earlier: Sequence[Run]) -> str:
         .render(
             run=this,
             verdict=verdict.of(this),
+            plain=verdict.in_the_clear(this),
             gates=gates.read(this),
             tables=comparison.read(this, earlier),
             groups=_groups(this),

@@ -7,7 +7,7 @@ from typing import Any
 
 from runbook.report import words
 from runbook.report.evidence import Run
-from runbook.report.step_page import Verdict, verdict
+from runbook.report.step_page import Verdict, rehearsed, verdict
 
 PLANS = {
     "all": "From data to production",
@@ -19,7 +19,8 @@ PLANS = {
 def title(this: Run) -> str:
     """Return the title of a run's page."""
     plan = str(this.manifest["plan"])
-    return PLANS.get(plan, f"Step {plan}")
+    said = PLANS.get(plan, f"Step {plan}")
+    return f"{words.REHEARSAL}: {said}" if this.rehearsal else said
 
 
 def of(this: Run) -> Verdict:
@@ -27,29 +28,40 @@ def of(this: Run) -> Verdict:
     reason = [_why(this), serves(this)]
     if this.manifest["status"] in ("failed", "cancelled") and _untouched(this):
         reason.append("No step of prod ran.")
-    return Verdict(_headline(this), " ".join(part for part in reason if part))
+    found = Verdict(_headline(this), " ".join(part for part in reason if part))
+    return rehearsed(found) if this.rehearsal else found
 
 
 def serves(this: Run) -> str:
     """Return which model version serves which stage, as one sentence; a run that has not ended has not looked yet."""
     if this.manifest["status"] == "running":
         return f"When nothing runs any more, it was killed. Go on with: runbook run --resume {this.run_id}"
-    rows = this.manifest["endpoints"]
+    rows, where = this.manifest["endpoints"], "in the stand-in " if this.rehearsal else ""
     if len(rows) > 1 and len({row["model_version"] for row in rows}) == 1:
-        return words.sentence(f"{words.listing([row['stage'] for row in rows])} serve {_served(rows[0])}")
+        return words.sentence(f"{where}{words.listing([row['stage'] for row in rows])} serve {_served(rows[0])}")
     parts = [f"{row['stage']} serves {_served(row)}" for row in rows]
-    return words.sentence(words.listing(parts)) if parts else "No endpoint stands."
+    return words.sentence(where + words.listing(parts)) if parts else "No endpoint stands."
 
 
 def _served(row: Mapping[str, Any]) -> str:
     return f"model {row['model_version']}" if row["model_version"] else "nobody"
 
 
-def undo(row: Mapping[str, Any]) -> tuple[str, str]:
+def undo(row: Mapping[str, Any], target: str) -> tuple[str, str]:
     """Return the command that undoes what a stage serves, and what it leads to."""
+    where = f"--stage {row['stage']}{'' if target == 'local' else f' --target {target}'}"
     if row["previous_version"]:
-        return f"runbook step 95_rollback --stage {row['stage']}", f"back to model {row['previous_version']}"
-    return f"runbook step 99_teardown --stage {row['stage']}", "nothing served before: this removes the endpoint"
+        return f"runbook step 95_rollback {where}", f"back to model {row['previous_version']}"
+    return f"runbook step 99_teardown {where}", "nothing served before: this removes the endpoint"
+
+
+def in_the_clear(this: Run) -> str:
+    """Return a warning when prod in the cloud is spoken to without TLS, else nothing."""
+    # Dev is a managed endpoint, which always has TLS; this machine's endpoints are reached over loopback alone.
+    prod = next((str(row["scoring_uri"]) for row in this.manifest["endpoints"] if row["stage"] == "prod"), "")
+    if this.manifest["target"] == "local" or not prod.startswith("http://"):
+        return ""
+    return "Requests and keys travel unencrypted on whatever network the cluster is on (ssl_enabled: false)."
 
 
 def _headline(this: Run) -> str:

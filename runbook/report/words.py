@@ -15,7 +15,11 @@ STATUS = {
     "running": "Running",
     "not_met": "Not met",
     "unreadable": "Unreadable",
+    "rehearsed": "Rehearsed",
 }
+
+REHEARSAL = "REHEARSAL"
+REHEARSED = "A stand-in answered in Azure's place: nothing of this happened on Azure."
 
 # What XML 1.0 and a terminal do not take as text: control characters and lone surrogates.
 _UNPRINTABLE = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff\ufffe\uffff]")
@@ -85,6 +89,12 @@ def short(text: str, limit: int = 300) -> str:
     """Return the first line of ``text``, cut to ``limit`` characters."""
     line = next((x.strip() for x in text.splitlines() if x.strip()), "")
     return line if len(line) <= limit else line[: limit - 1].rstrip() + "…"
+
+
+def tab(status: str, rehearsal: bool, what: str) -> str:
+    """Return the title of a page in a browser's tab; that of a rehearsal begins with it, and never with a green word."""
+    said = what if status == "rehearsed" else f"{STATUS[status]}: {what}"
+    return f"{REHEARSAL}: {said}" if rehearsal else said
 
 
 def step_name(step: str, stage: str | None = None) -> str:

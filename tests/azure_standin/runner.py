@@ -102,6 +102,7 @@ class Runner:
             "HOME": str(work / "home"),
             "PYTHONPATH": str(work),
             "LANG": "C.UTF-8",
+            "RUNBOOK_REHEARSAL": "1",
             "AZUREML_RUN_ID": job,
             "AZUREML_ARM_SUBSCRIPTION": SUBSCRIPTION,
             "AZUREML_ARM_RESOURCEGROUP": GROUP,

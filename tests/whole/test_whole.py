@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from place import SHORT, Place
+from place import SHORT, Place, checkout
 
 from runbook import plan, repository
 
@@ -26,14 +26,19 @@ def results(folder: Path) -> dict[str, dict[str, Any]]:
 
 
 def versions(place: Place) -> list[str]:
-    source = (
-        "import mlflow, sys; mlflow.set_tracking_uri(sys.argv[1])\n"
-        "print(*sorted(v.version for v in mlflow.MlflowClient().search_model_versions(\"name='Titanic'\")))"
-    )
-    uri = f"sqlite:///{place.home}/mlflow.db"
-    return subprocess.run(
-        [sys.executable, "-c", source, uri], capture_output=True, text=True, check=True, timeout=120
-    ).stdout.split()
+    """Ask MLflow itself which versions of the model there are."""
+    return _mlflow(place, "print(*sorted(v.version for v in client.search_model_versions(\"name='Titanic'\")))").split()
+
+
+def champion(place: Place) -> str:
+    """Ask MLflow itself which version is champion; empty when none is."""
+    return _mlflow(place, "print(client.get_registered_model('Titanic').aliases.get('champion', ''))").strip()
+
+
+def _mlflow(place: Place, question: str) -> str:
+    source = "import mlflow, sys; mlflow.set_tracking_uri(sys.argv[1]); client = mlflow.MlflowClient(); " + question
+    command = [sys.executable, "-c", source, f"sqlite:///{place.home}/mlflow.db"]
+    return subprocess.run(command, capture_output=True, text=True, check=True, timeout=120).stdout
 
 
 def test_all_fourteen_steps_are_green_and_have_their_reports(place: Place) -> None:
@@ -145,21 +150,8 @@ def test_plain_papermill_runs_every_step_in_order(place: Place) -> None:
 @pytest.fixture(scope="module")
 def clones(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     """Two checkouts of the working tree, each with the same installed environment."""
-    made = []
-    tracked = subprocess.run(
-        ["git", "-C", str(repository.ROOT), "ls-files", "-co", "--exclude-standard", "-z"],
-        capture_output=True,
-        text=True,
-        check=True,
-    ).stdout.split("\0")
-    for name in ("one", "two"):
-        folder = tmp_path_factory.mktemp("clones") / name
-        for file in filter(None, tracked):
-            if (repository.ROOT / file).is_file():
-                (folder / file).parent.mkdir(parents=True, exist_ok=True)
-                shutil.copy2(repository.ROOT / file, folder / file)
-        made.append(folder)
-    return made[0], made[1]
+    folder = tmp_path_factory.mktemp("clones")
+    return checkout(folder / "one"), checkout(folder / "two")
 
 
 @pytest.mark.slow

@@ -20,7 +20,7 @@ __all__ = ["AzurePlatform", "bodies"]
 
 
 class AzurePlatform:
-    """One Azure ML workspace, named by AZURE_SUBSCRIPTION_ID, AZURE_RESOURCE_GROUP and AZURE_ML_WORKSPACE.
+    """One Azure ML workspace, named by params/azure.yml or the environment (see ``Coordinates``).
 
     Raises ParamsError when one of them is missing. Every verb raises PlatformError with a diagnosis and the next
     command; what Azure cannot tell (ready replicas and their history) is None.
@@ -32,7 +32,7 @@ class AzurePlatform:
         self._at = Workspace(Coordinates.read())
 
     def binding(self) -> Mapping[str, str]:
-        """Return workspace, resource group, subscription, who signs in, and the SDK's version."""
+        """Return workspace, resource group, subscription, who signs in, how requests reach prod, and the SDK's version."""
         at = self._at.at
         rehearsal = {"REHEARSAL": "against a stand-in; nothing of this happens on Azure"}
         return {
@@ -42,6 +42,7 @@ class AzurePlatform:
             "resource_group": at.resource_group,
             "subscription": at.subscription,
             "signs in by": credentials.kind(),
+            "requests to prod": cluster.tls(),
             "azure-ai-ml": importlib.metadata.version("azure-ai-ml"),
         }
 
@@ -86,6 +87,10 @@ class AzurePlatform:
     def promote_model(self, name: str, version: str) -> Change[ModelVersion]:
         """Move the champion's tag to ``version``."""
         return registry.promote(self._at, name, version)
+
+    def demote_model(self, name: str) -> Change[None]:
+        """Leave no version with the champion's tag."""
+        return registry.demote(self._at, name)
 
     def create_cluster(self) -> Change[Cluster]:
         """Make AKS, extension, namespace and attached compute exist, or attach the existing cluster."""

@@ -14,7 +14,9 @@ from runbook.platform.base import OWNER_TAG, Change, Cluster
 
 EXTENSION = "azureml"
 _PROVIDER = ("Microsoft.ContainerService", "managedClusters")
-PLAIN_HTTP = "requests and keys travel unencrypted (ssl_enabled: false, as in the article)"
+PLAIN_HTTP = (
+    "requests and keys travel unencrypted on whatever network the cluster is on (ssl_enabled: false, as in the article)"
+)
 
 
 def create(at: Workspace) -> Change[Cluster]:
@@ -49,8 +51,13 @@ def find(at: Workspace) -> Cluster | None:
     if attached and own is None and not doc["existing_resource_id"]:
         state = "attached, but its AKS cluster is gone"
     details = {**room.words, "resource": resource_id(at, doc), "namespace": str(doc["namespace"])}
-    details["tls"] = "https" if doc["ssl_enabled"] else f"WARNING: {PLAIN_HTTP}"
+    details["tls"] = tls()
     return Cluster(doc["name"], state, ours(own.tags if own else None), room.fits, details)
+
+
+def tls() -> str:
+    """Return how requests reach prod, as environment_setup/cluster.yml says: https, or a warning."""
+    return "https" if files.cluster()["ssl_enabled"] else f"WARNING: {PLAIN_HTTP}"
 
 
 def delete(at: Workspace) -> Change[None]:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from runbook import handoff, repository
+from runbook import handoff, origin, repository
 from runbook.errors import NotFound, PlatformError
 from runbook.platform.azure import tracking, workspace
 from runbook.platform.azure.diagnosis import explaining
@@ -55,6 +55,8 @@ def wanted(step: str, run_id: str, arguments: list[str], code: Path, name: str |
     entity.code = str(code)
     asked = entity.command.strip().replace("20_train", step) + "".join(f" {shlex.quote(a)}" for a in arguments)
     entity.command = f"{BEFORE} && {asked} && {AFTER}"
+    # The snapshot has no history, and a model must say which commit it was trained from.
+    entity.environment_variables = {**(entity.environment_variables or {}), **origin.variables()}
     return entity
 
 

@@ -117,6 +117,21 @@ def promote(at: Workspace, name: str, version: str) -> Change[ModelVersion]:
     return Change(call, {"tags": dict(promoted.tags)}, changed=True, result=promoted)
 
 
+def demote(at: Workspace, name: str) -> Change[None]:
+    """Leave no version of ``name`` with the champion's tag."""
+    call = f"models.create_or_update({name}, tags={{{CHAMPION}: ''}})"
+    if find(at, name, alias=CHAMPION) is None:
+        return Change(call, {}, changed=False, result=None)
+    with explaining(f"taking the champion's tag from the model {name}"):
+        for other in at.ml.models.list(name):
+            if other.tags.get(CHAMPION):
+                _tag(at, other, {CHAMPION: ""})
+    left = find(at, name, alias=CHAMPION)
+    if left is not None:
+        raise PlatformError(f"{name}:{left.version} still has the tag {CHAMPION}.\nNext: run the step again.")
+    return Change(call, {"tags": {CHAMPION: ""}}, changed=True, result=None)
+
+
 def _tag(at: Workspace, model: Any, tags: Mapping[str, str]) -> None:
     model.tags = {**model.tags, **tags}
     at.ml.models.create_or_update(model)

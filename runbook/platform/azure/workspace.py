@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from runbook.errors import AnatomyError, ParamsError, PlatformError
+from runbook.platform import files
 from runbook.platform.azure import credentials
 from runbook.platform.azure.diagnosis import explaining
 from runbook.platform.base import OWNER_TAG
@@ -71,7 +72,7 @@ class Coordinates:
 
     @classmethod
     def read(cls, environment: Mapping[str, str] = os.environ) -> Coordinates:
-        """Return the coordinates from the environment; raises ParamsError naming what is missing.
+        """Return the coordinates from the environment, else params/azure.yml; raises ParamsError naming what is missing.
 
         Inside an Azure ML job the service names them itself (AZUREML_ARM_...).
         """
@@ -80,12 +81,13 @@ class Coordinates:
             "AZURE_RESOURCE_GROUP": "AZUREML_ARM_RESOURCEGROUP",
             "AZURE_ML_WORKSPACE": "AZUREML_ARM_WORKSPACE_NAME",
         }
-        values = [environment.get(name) or environment.get(other) or "" for name, other in names.items()]
-        missing = [name for name, value in zip(names, values, strict=True) if not value]
+        file, keys = files.coordinates(), dict(zip(names, files.COORDINATES, strict=True))
+        values = [environment.get(n) or environment.get(o) or file.get(keys[n], "") for n, o in names.items()]
+        missing = [f"{keys[name]} ({name})" for name, value in zip(names, values, strict=True) if not value]
         if missing:
             raise ParamsError(
-                f"The azure target needs {', '.join(missing)}: set them in params/azure.yml or in the environment. "
-                "What exists: az ml workspace list --output table"
+                f"The azure target needs {', '.join(missing)}: set it in params/azure.yml, or in the environment by the "
+                "name in brackets. What exists: az ml workspace list --output table"
             )
         return cls(*values)
 

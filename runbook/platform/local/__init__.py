@@ -86,6 +86,10 @@ class LocalPlatform:
         """Move the alias champion to ``version``."""
         return registry.promote(self.home, name, version)
 
+    def demote_model(self, name: str) -> Change[None]:
+        """Take the alias champion from whoever has it."""
+        return registry.demote(self.home, name)
+
     def create_cluster(self) -> Change[Cluster]:
         """Check that the prod replicas fit this machine, and record environment_setup/cluster.yml."""
         return cluster.create(self.home)

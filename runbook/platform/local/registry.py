@@ -100,6 +100,18 @@ def promote(of: Home, name: str, version: str) -> Change[ModelVersion]:
         return Change(call, sent, True, _model_version(client.get_model_version(name, version)))
 
 
+def demote(of: Home, name: str) -> Change[None]:
+    """Take the alias champion from whoever has it."""
+    call = f"MlflowClient.delete_registered_model_alias({name!r}, {CHAMPION!r})"
+    sent = {"name": name, "alias": CHAMPION}
+    if find(of, name, None, CHAMPION) is None:
+        return Change(call, sent, False, None)
+    client = store.client(of)
+    with store.errors(f"take the alias {CHAMPION} from {name}"):
+        client.delete_registered_model_alias(name, CHAMPION)
+    return Change(call, sent, True, None)
+
+
 def provide(of: Home, model: ModelVersion) -> None:
     """Put the files of a version where replicas read them: models/<name>/<version>/model/ of the home.
 

@@ -28,21 +28,27 @@ KEYS = {
     "hook": {"steps"},
     "on": {"failure"},
 }
+# What every job is given to speak to the service with.
+JOB_TOKEN = "emulated-token-of-the-job"
 # An approver looks at the run as it is when the stage asks, and says yes or no.
 Approver = Callable[[str, Run], bool]
 
 
 @dataclass
 class Service:
-    """An organisation with one repository, its two pipelines, and what its owner has set up beside them."""
+    """An organisation with one repository, its two pipelines, and what its owner has set up beside them.
+
+    ``connections`` says what each service connection brings into the environment of a task that is signed in with it.
+    """
 
     repository: Path
     folder: Path
     names: Mapping[str, str]
     groups: Mapping[str, Mapping[str, str]]
-    connections: frozenset[str]
+    connections: Mapping[str, Mapping[str, str]]
     secrets: frozenset[str] = frozenset({"System.AccessToken"})
     machine: Mapping[str, str] = field(default_factory=dict)
+    variables: Mapping[str, str] = field(default_factory=dict)
     approve: Approver = lambda environment, run: True
     numbers: Any = field(default_factory=lambda: itertools.count(101))
 
@@ -135,10 +141,10 @@ class Service:
             "Build.SourceVersion": run.commit,
             "Build.SourcesDirectory": str(workspace / "s"),
             "Pipeline.Workspace": str(workspace),
-            "System.AccessToken": "emulated-token-of-the-job",
+            "System.AccessToken": JOB_TOKEN,
             "System.DefaultWorkingDirectory": str(workspace / "s"),
-            "System.OidcRequestUri": "https://localhost/oidc",
             "System.StageAttempt": "1",
+            **self.variables,
         }
         for scope in scopes:
             rows = scope.get("variables", [])
@@ -179,7 +185,18 @@ def commit(repository: Path, message: str) -> None:
     if not (repository / ".git").exists():
         _git(repository, "init", "--quiet", "--initial-branch=main")
     _git(repository, "add", "--all")
-    _git(repository, "-c", "user.name=test", "-c", "user.email=test@localhost", "commit", "--quiet", "-m", message)
+    _git(
+        repository,
+        "-c",
+        "user.name=test",
+        "-c",
+        "user.email=test@localhost",
+        "commit",
+        "--quiet",
+        "--allow-empty",
+        "-m",
+        message,
+    )
 
 
 def _git(repository: Path, *words: str) -> str:

@@ -8,7 +8,7 @@ import shutil
 import subprocess
 import sys
 import xml.etree.ElementTree as ElementTree
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,7 +24,7 @@ class Tasks:
 
     repository: Path
     store: Path
-    connections: frozenset[str]
+    connections: Mapping[str, Mapping[str, str]]
     sources: dict[str, Run]
 
     def table(self) -> dict[str, Callable[[Agent, Inputs], None]]:
@@ -37,7 +37,6 @@ class Tasks:
             "AzureCLI@2": self.azure_cli,
             "CopyFiles@2": copy_files,
             "PublishPipelineArtifact@1": self.publish,
-            "DownloadPipelineArtifact@2": self.fetch,
             "PublishTestResults@2": publish_tests,
         }
 
@@ -57,11 +56,6 @@ class Tasks:
         run = agent.run if alias == "current" else self.sources[alias]
         into = agent.workspace / name if alias == "current" else agent.workspace / alias / name
         _copy_artifact(run, name, into)
-
-    def fetch(self, agent: Agent, inputs: Inputs) -> None:
-        """Copy an artifact of this run to a folder."""
-        _known(inputs, {"artifactName", "targetPath"})
-        _copy_artifact(agent.run, inputs["artifactName"], Path(inputs["targetPath"]))
 
     def publish(self, agent: Agent, inputs: Inputs) -> None:
         """Keep a folder as an artifact of the run; a name can be used once."""
@@ -83,19 +77,14 @@ class Tasks:
         Path(inputs["path"]).symlink_to(folder)
 
     def azure_cli(self, agent: Agent, inputs: Inputs) -> None:
-        """Run a bash script with the environment of a signed-in service connection; nobody is really signed in."""
+        """Run a bash script with what its service connection brings; the CLI itself is not signed in."""
         _known(inputs, {"azureSubscription", "scriptType", "scriptLocation", "inlineScript"})
         if inputs["scriptType"] != "bash" or inputs["scriptLocation"] != "inlineScript":
             raise UnknownConstruct(f"AzureCLI@2 with {inputs['scriptType']} {inputs['scriptLocation']}")
         if inputs["azureSubscription"] not in self.connections:
             raise StepFailed(f"The service connection {inputs['azureSubscription']} could not be found.")
-        signed_in = {
-            "AZURESUBSCRIPTION_SERVICE_CONNECTION_ID": "00000000-0000-0000-0000-000000000001",
-            "AZURESUBSCRIPTION_CLIENT_ID": "00000000-0000-0000-0000-000000000002",
-            "AZURESUBSCRIPTION_TENANT_ID": "00000000-0000-0000-0000-000000000003",
-        }
         own = {key.removeprefix("env "): value for key, value in inputs.items() if key.startswith("env ")}
-        agent.shell(inputs["inlineScript"], signed_in | own)
+        agent.shell(inputs["inlineScript"], {**self.connections[inputs["azureSubscription"]], **own})
 
 
 def use_python(agent: Agent, inputs: Inputs) -> None:

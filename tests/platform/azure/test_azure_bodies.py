@@ -8,6 +8,7 @@ from azure_standin import microsoft
 from azure_standin.standin import KNOWN
 from azure_standin.state import WORKSPACE_PATH
 
+from runbook import origin
 from runbook.platform import files
 from runbook.platform.azure import bodies
 from runbook.platform.base import ModelVersion
@@ -53,6 +54,18 @@ def test_job_runs_the_step_on_the_compute_with_the_runconfigs_values(sent: dict[
     assert job["resources"]["shmSize"] == "1g"
     assert job["limits"] == {"timeout": "PT1H", "jobLimitsType": "Command"}
     assert "outputs" not in job or job["outputs"] == {}
+
+
+def test_nothing_that_trains_or_serves_reports_to_its_makers(sent: dict[str, Any]) -> None:
+    assert "ORT_DISABLE_TELEMETRY=1" in sent["20 job"]["properties"]["command"]
+    for stage in ("dev", "prod"):
+        assert sent[f"60 deployment {stage}"]["properties"]["environmentVariables"]["ORT_DISABLE_TELEMETRY"] == "1"
+
+
+def test_the_job_is_told_which_commit_it_trains_from(sent: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(origin, "facts", lambda: {"git_commit": "26e51d9f", "git_dirty": True, "git_branch": None})
+    given = bodies("eastus", MODEL)["20 job"]["properties"]["environmentVariables"]
+    assert given == {"RUNBOOK_GIT_COMMIT": "26e51d9f", "RUNBOOK_GIT_DIRTY": "true"}
 
 
 def test_environments_are_an_image_and_the_conda_file_of_the_checkout(sent: dict[str, Any]) -> None:

@@ -2,10 +2,12 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
-from runbook.errors import ParamsError
+from runbook import repository
+from runbook.errors import AnatomyError, ParamsError
 from runbook.platform.azure import AzurePlatform, credentials
 from runbook.platform.azure.workspace import Coordinates
 
@@ -39,8 +41,28 @@ def test_secrets_of_the_environment_are_known() -> None:
 
 
 def test_missing_coordinates_are_named() -> None:
-    with pytest.raises(ParamsError, match="AZURE_RESOURCE_GROUP, AZURE_ML_WORKSPACE"):
+    wanted = r"needs resource_group \(AZURE_RESOURCE_GROUP\), workspace \(AZURE_ML_WORKSPACE\):"
+    with pytest.raises(ParamsError, match=wanted):
         Coordinates.read({"AZURE_SUBSCRIPTION_ID": "s"})
+
+
+def written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str) -> None:
+    (tmp_path / "azure.yml").write_text(f"target: azure\n{text}")
+    monkeypatch.setattr(repository, "PARAMS", tmp_path)
+
+
+def test_coordinates_may_stand_in_the_params_and_the_environment_comes_first(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    written(tmp_path, monkeypatch, "subscription_id: s\nresource_group: g\nworkspace: w\n")
+    assert Coordinates.read({}) == Coordinates("s", "g", "w")
+    assert Coordinates.read({"AZURE_RESOURCE_GROUP": "other"}) == Coordinates("s", "other", "w")
+
+
+def test_a_coordinate_that_is_no_text_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    written(tmp_path, monkeypatch, "resource_group: 7\n")
+    with pytest.raises(AnatomyError, match="resource_group is 7, wanted text"):
+        Coordinates.read({})
 
 
 def test_inside_a_job_azure_names_the_coordinates() -> None:

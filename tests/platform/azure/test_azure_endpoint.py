@@ -1,13 +1,16 @@
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
+from azure_standin.assets import locate
 from azure_standin.standin import StandIn
 from azure_standin.state import WORKSPACE_PATH
 
-from runbook import scoring
+from runbook import repository, scoring
 from runbook.errors import NotFound, PlatformError
 from runbook.platform import files
 from runbook.platform.azure import AzurePlatform
@@ -160,6 +163,23 @@ def test_a_foreign_endpoint_is_left_alone(azure: AzurePlatform, standin: StandIn
     with pytest.raises(PlatformError, match="left alone"):
         azure.delete_endpoint("dev")
     assert standin.sent("DELETE", "/onlineEndpoints/") == []
+
+
+def test_what_python_leaves_beside_the_code_is_not_shipped(
+    azure: AzurePlatform, version: ModelVersion, standin: StandIn, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(repository.DEPLOYMENT, tmp_path / "deployment")
+    monkeypatch.setattr(repository, "DEPLOYMENT", tmp_path / "deployment")
+    for folder in ("", "dev"):
+        (tmp_path / "deployment" / folder / "__pycache__").mkdir(exist_ok=True)
+        (tmp_path / "deployment" / folder / "__pycache__" / "score.pyc").write_bytes(b"compiled")
+    azure.create_endpoint("dev")
+    azure.deploy("dev", "blue", version)
+    (code,) = standin.sent("PUT", "/codes/[^/]+/versions/")
+    shipped = standin.blobs.fetch(*locate(code.sent["properties"]["codeUri"]), tmp_path / "shipped")
+    names = {p.relative_to(tmp_path / "shipped").as_posix() for p in shipped}
+    assert {"score.py", "contract.py", "dev/deployment.yml"} <= names
+    assert not [name for name in names if "__pycache__" in name]
 
 
 def test_what_is_not_there_names_the_step_that_makes_it(azure: AzurePlatform) -> None:

@@ -96,3 +96,13 @@ def test_a_promotion_broken_off_after_its_first_request_leaves_one_champion(
 def test_promoting_what_is_not_there_is_refused(azure: AzurePlatform) -> None:
     with pytest.raises(NotFound, match="Titanic:5"):
         azure.promote_model("Titanic", "5")
+
+
+def test_a_demoted_model_leaves_no_champion_and_demoting_again_changes_nothing(
+    azure: AzurePlatform, candidate: Candidate
+) -> None:
+    azure.register_model("Titanic", candidate.source, "1" * 64, "", {})
+    azure.promote_model("Titanic", "1")
+    assert azure.demote_model("Titanic").changed
+    assert azure.find_model("Titanic", alias="champion") is None
+    assert not azure.demote_model("Titanic").changed

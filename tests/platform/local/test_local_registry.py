@@ -98,6 +98,9 @@ def test_the_champion_moves_and_moving_it_again_changes_nothing(platform: LocalP
     assert one.aliases == ()
     with pytest.raises(NotFound, match="no version 7"):
         platform.promote_model("Champ", "7")
+    assert platform.demote_model("Champ").changed
+    assert platform.find_model("Champ", alias="champion") is None
+    assert not platform.demote_model("Champ").changed
 
 
 def test_a_wrong_digest_registers_nothing(platform: LocalPlatform, first: Logged) -> None:

@@ -59,6 +59,7 @@ def test_a_replica_sees_what_its_deployment_file_says_and_nothing_of_the_caller(
 ) -> None:
     environment = both.post("dev").document["environment"]
     assert environment["WORKER_COUNT"] == "2"
+    assert environment["ORT_DISABLE_TELEMETRY"] == "1"
     assert environment["MODEL_VERSION"] == "1"
     assert environment["MODEL_SHA256"] == both.model("1").digest
     assert environment["SCORING_TIMEOUT_MS"] == "2000"

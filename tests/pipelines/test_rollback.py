@@ -1,0 +1,156 @@
+"""What 95_rollback undoes, and when it leaves traffic alone: the notebook's own cells on an endpoint of this test."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import nbformat
+import pytest
+
+import runbook
+from runbook import handoff, repository, scoring
+from runbook.errors import CheckFailed
+from runbook.platform.base import Change, Deployment, Endpoint, Keys, ModelVersion
+
+RUN, EARLIER = "102", "101"
+RELEASED = {"released": "green", "previous": "blue", "released_by": RUN, "released_in": "90_release"}
+
+
+def endpoint(traffic: Mapping[str, int], tags: Mapping[str, str]) -> Endpoint:
+    deployments = tuple(
+        Deployment(name, "Titanic", version, "0" * 64, "1" * 64, "ready", 1)
+        for name, version in (("blue", "1"), ("green", "2"))
+    )
+    return Endpoint("titanic-prod", "prod", "kubernetes", "http://127.0.0.1:1/score", traffic, deployments, tags)
+
+
+@dataclasses.dataclass
+class Prod:
+    """A platform that has nothing but the prod endpoint, and notes what it is told to change."""
+
+    endpoint: Endpoint | None
+    champion: str = "2"
+    written: int = 0
+
+    def binding(self) -> dict[str, str]:
+        return {"target": "this test"}
+
+    def find_endpoint(self, stage: str) -> Endpoint | None:
+        return self.endpoint
+
+    def keys(self, stage: str) -> Keys:
+        return Keys("one", "two")
+
+    def set_traffic(self, stage: str, traffic: Mapping[str, int], tags: Mapping[str, str]) -> Change[Endpoint]:
+        assert self.endpoint
+        self.written += 1
+        self.endpoint = dataclasses.replace(self.endpoint, traffic=dict(traffic), tags=dict(tags))
+        return Change("set_traffic", {}, True, self.endpoint)
+
+    def promote_model(self, name: str, version: str) -> Change[ModelVersion]:
+        self.champion = version
+        return Change("promote_model", {}, True, self.find_model(name))
+
+    def find_model(self, name: str, alias: str = "champion") -> ModelVersion:
+        return ModelVersion(name, self.champion, "0" * 64, "", {}, (alias,), "")
+
+
+@pytest.fixture
+def roll_back(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Any:
+    """Returns a function that runs 95_rollback's cells on a platform and returns what they said."""
+
+    def run(platform: Prod, run_id: str = RUN, only_release_of: str = "") -> str:
+        class Caller:
+            def __init__(self, *_: object) -> None: ...
+
+            def send(self, _: scoring.Request) -> scoring.Reply:
+                live = platform.endpoint.live if platform.endpoint else None
+                body = {"model_version": live.model_version} if live else {}
+                return scoring.Reply(200, 0.0, "", json.dumps(body).encode())
+
+        monkeypatch.setattr(runbook, "connect", lambda target: platform)
+        monkeypatch.setattr(scoring, "Client", Caller)
+        names: dict[str, Any] = {}
+        for cell in nbformat.read(repository.NOTEBOOKS / "95_rollback.ipynb", as_version=4).cells:
+            if cell.cell_type == "code":
+                exec(cell.source, names)  # noqa: S102 - our own notebook
+            if "parameters" in cell.metadata.get("tags", []):
+                names |= {"stage": "prod", "run_id": run_id, "only_release_of": only_release_of}
+        return capsys.readouterr().out
+
+    return run
+
+
+def test_the_hook_takes_back_what_its_own_run_released(roll_back: Any) -> None:
+    prod = Prod(endpoint({"green": 100}, {"kept": "yes", **RELEASED}))
+    assert "Not needed" not in roll_back(prod, only_release_of=RUN)
+    assert prod.endpoint and prod.endpoint.traffic == {"blue": 100} and prod.champion == "1"
+    assert prod.endpoint.tags == {
+        **{"kept": "yes", "released": "blue", "previous": "green"},
+        **{"released_by": RUN, "released_in": "95_rollback"},
+    }
+
+
+LEFT_ALONE = {
+    "the run before released it": ({"green": 100}, {**RELEASED, "released_by": EARLIER}),
+    "nobody has ever released anything": ({}, {}),
+    "it is rolled back already": (
+        {"blue": 100},
+        {**RELEASED, "released": "blue", "previous": "green", "released_in": "95_rollback"},
+    ),
+    "somebody has moved the traffic since": ({"blue": 100}, RELEASED),
+    "it was the first release and is out of service": (
+        {"green": 0},
+        {**RELEASED, "released": "", "previous": "green", "released_in": "95_rollback"},
+    ),
+}
+
+
+@pytest.mark.parametrize(("traffic", "tags"), LEFT_ALONE.values(), ids=LEFT_ALONE)
+def test_the_hook_leaves_traffic_alone_when(roll_back: Any, traffic: dict[str, int], tags: dict[str, str]) -> None:
+    prod = Prod(endpoint(traffic, tags))
+    assert "Not needed" in roll_back(prod, only_release_of=RUN)
+    assert (prod.written, prod.champion) == (0, "2")
+
+
+def test_without_an_endpoint_the_hook_has_nothing_to_do_but_a_person_is_told(roll_back: Any) -> None:
+    assert "Not needed" in roll_back(Prod(None), only_release_of=RUN)
+    with pytest.raises(CheckFailed, match="the endpoint exists"):
+        roll_back(Prod(None))
+
+
+def test_the_first_release_ever_is_taken_out_of_service_by_its_run_only(roll_back: Any) -> None:
+    first = endpoint({"green": 100}, {**RELEASED, "previous": ""})
+    by_hand = Prod(first)
+    with pytest.raises(CheckFailed, match="the previous deployment stands ready"):
+        roll_back(by_hand)
+    assert by_hand.written == 0
+    hook = Prod(first)
+    roll_back(hook, only_release_of=RUN)
+    assert hook.endpoint and hook.endpoint.traffic == {"green": 0}
+
+
+def test_a_way_back_that_is_gone_is_red_and_callers_keep_what_they_have(roll_back: Any) -> None:
+    prod = Prod(endpoint({"green": 100}, {**RELEASED, "previous": "red"}))
+    with pytest.raises(CheckFailed, match="the previous deployment stands ready"):
+        roll_back(prod, only_release_of=RUN)
+    assert prod.written == 0
+
+
+def test_by_hand_the_latest_release_is_undone_whoever_made_it_and_can_be_redone(roll_back: Any) -> None:
+    prod = Prod(endpoint({"green": 100}, {**RELEASED, "released_by": EARLIER}))
+    roll_back(prod, run_id="by-hand")
+    assert prod.endpoint and prod.endpoint.traffic == {"blue": 100}
+    roll_back(prod, run_id="by-hand-again")
+    assert prod.endpoint.traffic == {"green": 100}
+
+
+@pytest.mark.parametrize(("released_by", "written"), [(RUN, 1), (EARLIER, 0)])
+def test_a_run_that_has_deployed_undoes_its_own_release_unasked(roll_back: Any, released_by: str, written: int) -> None:
+    handoff.save("60_deploy", RUN, "prod", deployment="green", changed=True)
+    prod = Prod(endpoint({"green": 100}, {**RELEASED, "released_by": released_by}))
+    roll_back(prod)
+    assert prod.written == written

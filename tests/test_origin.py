@@ -1,0 +1,65 @@
+"""Where the code comes from, as run.json says it."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from runbook import origin, repository
+
+PASSED_ON = {
+    "RUNBOOK_GIT_REPOSITORY_URI": "https://example.org/team/titanic.git",
+    "RUNBOOK_GIT_BRANCH": "main",
+    "RUNBOOK_GIT_COMMIT": "26e51d9f0c2b7a4e8d3c5b6a7988776655443322",
+    "RUNBOOK_GIT_DIRTY": "false",
+}
+
+
+@pytest.fixture
+def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A checkout of its own, without a history so far."""
+    monkeypatch.setattr(repository, "ROOT", tmp_path)
+    monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
+    return tmp_path
+
+
+def git(root: Path, *words: str) -> None:
+    subprocess.run(["git", "-C", str(root), "-c", "user.name=t", "-c", "user.email=t@example.org", *words], check=True)
+
+
+def test_a_token_in_the_remotes_address_is_not_recorded(root: Path) -> None:
+    git(root, "init", "--quiet")
+    git(root, "remote", "add", "origin", "https://build:s3cret@example.org/team/titanic.git")
+    found = origin.facts()
+    assert found["git_repository_uri"] == "https://example.org/team/titanic.git"
+    assert found["git_commit"] is None
+
+
+def test_a_copy_without_git_says_that_it_does_not_know(root: Path) -> None:
+    assert set(origin.facts().values()) == {None}
+    assert origin.variables() == {}
+
+
+def test_a_copy_without_git_says_what_was_passed_on_to_it(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in PASSED_ON.items():
+        monkeypatch.setenv(name, value)
+    assert origin.facts() == {
+        "git_repository_uri": "https://example.org/team/titanic.git",
+        "git_branch": "main",
+        "git_commit": "26e51d9f0c2b7a4e8d3c5b6a7988776655443322",
+        "git_dirty": False,
+    }
+    assert origin.variables() == PASSED_ON
+
+
+def test_a_checkout_is_believed_before_what_was_passed_on(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in PASSED_ON.items():
+        monkeypatch.setenv(name, value)
+    git(root, "init", "--quiet", "--initial-branch", "mine")
+    git(root, "commit", "--quiet", "--allow-empty", "--message", "first")
+    (root / "changed.txt").write_text("x")
+    found = origin.facts()
+    assert (found["git_branch"], found["git_dirty"], found["git_repository_uri"]) == ("mine", True, None)
+    assert found["git_commit"] != PASSED_ON["RUNBOOK_GIT_COMMIT"]
