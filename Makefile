@@ -11,8 +11,8 @@ run: setup  ## the whole runbook on this machine
 test: setup  ## everything once, one of each kind of fault
 	@$(BIN)/pytest -q --numprocesses 2 --dist loadfile --no-loadscope-reorder -m "not slow and not browser" $(ARGS)
 
-test-all: setup  ## every fault, every page in a browser; about an hour
-	@$(BIN)/pytest -q $(ARGS)
+test-all: setup  ## every fault, every page in a browser; more than an hour
+	@$(BIN)/pytest -q --numprocesses 2 --dist loadfile --no-loadscope-reorder $(ARGS)
 
 lab: setup  ## JupyterLab on the notebooks
 	@$(BIN)/jupyter lab --notebook-dir notebooks

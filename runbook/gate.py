@@ -94,7 +94,7 @@ def decide(evidence: Evidence, rules: Rules) -> Decision:
     """Judge a candidate; nothing outside is read or changed.
 
     Numbers that are missing or not finite fail first. A candidate that is not new is held before its floors are asked, for
-    the champion it equals already serves. Then floors and baselines fail, and last the champion is compared with.
+    the champion it equals was released already. Then floors and baselines fail, and last the champion is compared with.
     """
     if rules.promote_when not in ("not_worse", "better"):
         raise UsageError(f"promote_when is {rules.promote_when!r}: wanted not_worse or better.")

@@ -36,14 +36,14 @@ class Holder:
     started: str
     command: str
 
-    @property
-    def again(self) -> str:
-        """The command that goes on with this holder's work."""
-        words = shlex.split(self.command)
-        if words[1:2] != ["step"]:
-            return f"runbook run --resume {self.run_id}"
-        # A step by hand has no plan to resume: the step again, in the same run, finds what it left.
-        return self.command if "--run-id" in words else f"{self.command} --run-id {self.run_id}"
+
+def again(command: str, run_id: str) -> str:
+    """Return the command that goes on with the work of a ``command`` that did not end well."""
+    words = shlex.split(command)
+    if words[1:2] != ["step"]:
+        return f"runbook run --resume {run_id}"
+    # A step by hand has no plan to resume: the step again, in the same run, finds what it left.
+    return command if "--run-id" in words else f"{command} --run-id {run_id}"
 
 
 @contextlib.contextmanager
@@ -121,7 +121,7 @@ def _holder(file: IO[str], target: str) -> str:
         return f"Another run is starting or ending on the {target} target. Try again in a few seconds."
     return (
         f"Run {who.run_id} holds the {target} target: pid {who.pid}, since {who.started}, command: {who.command}. "
-        f"Wait for it, or stop it with: kill {who.pid}  (then go on with it: {who.again})"
+        f"Wait for it, or stop it with: kill {who.pid}  (then go on with it: {again(who.command, who.run_id)})"
     )
 
 

@@ -1,4 +1,4 @@
-"""The outcome of functional cases: each reply judged, as a table for the reader and a JUnit file for the pipeline."""
+"""The outcome of functional cases: each reply judged, as a table for the reader and a JUnit file of its own."""
 
 from __future__ import annotations
 

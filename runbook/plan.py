@@ -110,7 +110,9 @@ def run(request: Request, platform: Platform, console: Console) -> Manifest:
         log.write("run_started", plan=request.name, target=request.target, command=request.command)
         console.run_started(request.run_id, len(request.steps), this.folder / "index.html")
         if killed:
-            console.note(f"Run {killed.run_id} did not end. To go on with it instead: {killed.again}")
+            console.note(
+                f"Run {killed.run_id} did not end. To go on with it instead: {lock.again(killed.command, killed.run_id)}"
+            )
         clock = time.monotonic()
         # Whatever breaks the runner itself leaves this word in the manifest.
         outcome = "cancelled"
@@ -120,7 +122,7 @@ def run(request: Request, platform: Platform, console: Console) -> Manifest:
         finally:
             _end(this, outcome, platform, clock, log)
     if failed:
-        raise StepFailed(_explain(failed, this))
+        raise StepFailed(_explain(failed, this, request.command))
     return this
 
 
@@ -136,7 +138,8 @@ def _run_steps(
     whole = Limits(request.cell_seconds, time.monotonic() + request.run_seconds)
     order = [s.label for s in PLANS["all"]]
     failed: Result | None = None
-    started: set[str] = set()
+    begun: set[str] = set()
+    ran: set[str] = set()
 
     def execute(number: int, s: Step) -> Result:
         console.step_started(number, s)
@@ -157,11 +160,13 @@ def _run_steps(
         return result
 
     for number, s in enumerate(request.steps, 1):
-        if failed and ALWAYS.get(s.name) not in started:
+        if failed and ALWAYS.get(s.name) not in begun:
             this.record(s.name, s.stage, s.label, "not_run", None)
             continue
-        started.add(s.name)
-        done = _done(s, request, parameters, order, platform) if not failed else None
+        begun.add(s.name)
+        # What was made again has to be cleared up again, whatever an earlier clearing up has left.
+        again = failed or ALWAYS.get(s.name) in ran
+        done = None if again else _done(s, request, parameters, order, platform)
         if done:
             this.record(s.name, s.stage, s.label, done.status, done.seconds)
             # A runner killed right after the verdict left no page; the same evidence gives the same bytes.
@@ -170,6 +175,7 @@ def _run_steps(
                 f"{s.label}: {done.status} in this run already; what it depends on and what it made are unchanged"
             )
             continue
+        ran.add(s.name)
         result = execute(number, s)
         if not result.green and not failed:
             failed = result
@@ -197,6 +203,10 @@ def _begin(request: Request) -> Manifest:
     this = earlier or Manifest(request.run_id, request.name, request.target, request.command)
     if request.resume or not earlier:  # a single step that joins a run has values of its own
         this.params_files, this.overrides = [str(f) for f in request.files], list(request.overrides)
+    if request.resume:
+        # How clearing up after an earlier attempt went says nothing of this one.
+        planned = {s.label for s in request.steps}
+        this.steps = [r for r in this.steps if r["folder"] in planned or r["status"] in ("passed", "not_needed")]
     this.files = {}  # what an earlier end has sealed is no evidence for what is going on now
     # Once a rehearsal, always one: a later step against the cloud itself does not make the earlier ones real.
     this.rehearsal = this.rehearsal or manifest.rehearses(request.target)
@@ -247,10 +257,10 @@ def _endpoints(platform: Platform) -> list[dict[str, Any]]:
     return rows
 
 
-def _explain(failed: Result, this: Manifest) -> str:
+def _explain(failed: Result, this: Manifest, command: str) -> str:
     name = Step(failed.step, failed.stage).label
     what = failed.error["message"] if failed.error else failed.status
-    again = f"runbook run --resume {this.run_id}"
+    again = lock.again(command, this.run_id)
     return (
         f"{name}: {failed.status}: {what}\n  Report: {this.folder / name / 'report.html'}\n  After mending it: {again}"
     )

@@ -144,7 +144,9 @@ def whole(run_id: str = "r1", word: str = "promote", day: int = 22, **fields: An
     metadata(run_id, word, version=str(fields.pop("version", 12)), log_loss=fields.pop("log_loss", 0.42))
     served = [endpoint("dev", "12", "11"), endpoint("prod", "12", "11")]
     fields = {"endpoints": served, "started": f"2026-11-{day}T10:00:00+00:00", **fields}
-    return write(run_id, [*CI, *DEV, *PROD], **fields)
+    idle = ("40_register", "80_stress_test", "90_release") if word == "hold" else ()
+    rows = [(s, stage, "not_needed" if s in idle else status) for s, stage, status in [*CI, *DEV, *PROD]]
+    return write(run_id, rows, **fields)
 
 
 def failed(run_id: str = "r1") -> Path:

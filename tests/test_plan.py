@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -10,10 +11,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import recorded
 from built import HOLDS, Builder
 
 from runbook import artifact as ci_result
-from runbook import handoff, manifest, plan, repository
+from runbook import handoff, manifest, plan, repository, resume
 from runbook.errors import HandoffMissing, ParamsError, RunError, StepFailed, UsageError
 from runbook.step import Result, Step
 
@@ -178,7 +180,7 @@ def test_resume_runs_a_step_again_when_its_notebook_or_what_it_read_has_changed(
     ci("20_train", HANDS_OVER.replace("42", "43"), HOLDS)
     lines, _ = go(request(resume=True))
     started = [line for line in lines if line.startswith("start")]
-    assert started == ["start 20_train", "start 30_evaluate", "start 49_delete_compute"]
+    assert started == ["start 10_create_compute", "start 20_train", "start 30_evaluate", "start 49_delete_compute"]
 
 
 def test_a_run_remembers_the_values_it_was_given_and_a_step_that_joins_it_does_not_change_them(
@@ -219,7 +221,78 @@ def test_resume_runs_a_step_again_when_its_parameters_have_changed(ci: Builder) 
     ci("20_train", HOLDS, extra="seed: int = 1  # seed\n")
     go(request())
     lines, _ = go(request(resume=True, overrides=("seed=2",)))
-    assert [line for line in lines if line.startswith("start")] == ["start 20_train"]
+    # The training needs its compute target again, which then has to go again.
+    again = ["start 10_create_compute", "start 20_train", "start 49_delete_compute"]
+    assert [line for line in lines if line.startswith("start")] == again
+
+
+def test_resume_runs_a_step_again_when_the_code_behind_its_notebook_has_changed(
+    ci: Builder, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    shutil.copytree(repository.DEPLOYMENT, tmp_path / "deployment")
+    monkeypatch.setattr(repository, "ROOT", tmp_path)
+    monkeypatch.setattr(repository, "DEPLOYMENT", tmp_path / "deployment")
+    ci("60_deploy", HOLDS)
+    before = resume.inputs(Step("60_deploy", "dev"), [], "r1")
+    assert "deployment/score.py" in before and "deployment/dev/deployment.yml" in before
+    score = repository.DEPLOYMENT / "score.py"
+    score.write_text(score.read_text() + "# mended\n")
+    after = resume.inputs(Step("60_deploy", "dev"), [], "r1")
+    assert {name for name in before if before[name] != after[name]} == {"deployment/score.py"}
+
+
+def test_resume_clears_up_also_when_its_counterpart_was_skipped(ci: Builder) -> None:
+    ci("30_evaluate", "import os; os.kill(os.getppid(), 9)")
+    source = (
+        "import sys; sys.path.insert(0, 'tests'); import test_plan as t; from runbook import repository\n"
+        f"from pathlib import Path; repository.NOTEBOOKS = Path({str(repository.NOTEBOOKS)!r}); "
+        f"repository.PARAMS = Path({str(repository.PARAMS)!r})\n"
+        "t.go(t.request())"
+    )
+    subprocess.run([sys.executable, "-c", source], check=False, timeout=120, cwd=Path(__file__).parent.parent)
+    assert statuses()["30_evaluate"] == "not_run" and statuses()["20_train"] == "passed"
+    ci("30_evaluate", "1 / 0")
+    _, error = go(request(resume=True))
+    assert error and statuses()["49_delete_compute"] == "passed"
+
+
+def test_clearing_up_has_time_left_when_the_run_had_none(ci: Builder) -> None:
+    ci("20_train", "import time; time.sleep(60)")
+    ci("49_delete_compute", "import time; time.sleep(3)", HOLDS)
+    _, error = go(request(run_seconds=8.0))
+    assert error and "the run's deadline" in str(error)
+    assert statuses()["49_delete_compute"] == "passed"
+
+
+def test_a_run_that_goes_on_is_not_verified_by_the_digests_of_its_last_end(ci: Builder) -> None:
+    go(request())
+    assert manifest.verify("r1") == []
+    this = manifest.load("r1")
+    this.status = "running"
+    this.save()
+    assert manifest.verify("r1") == ["r1 has no digests: it did not end (status running)."]
+
+
+def test_a_run_is_green_when_the_release_succeeds_after_a_rollback_that_failed(ci: Builder) -> None:
+    ci("90_release", "1 / 0")
+    ci("95_rollback", "1 / 0")
+    go(request([Step("90_release", "prod")]))
+    assert statuses()["95_rollback-prod"] == "failed"
+    ci("90_release", HOLDS)
+    _, error = go(request([Step("90_release", "prod")], resume=True))
+    assert error is None and manifest.load("r1").status == "passed"
+
+
+def test_cd_takes_no_result_of_a_ci_run_that_was_not_green_all_through() -> None:
+    recorded.whole("r1")
+    assert ci_result.latest_ci("local") == "r1"
+    with pytest.raises(HandoffMissing, match="on the azure target"):
+        ci_result.latest_ci("azure")
+    this = manifest.load("r1")
+    this.record("49_delete_compute", None, "49_delete_compute", "failed", 1.0)
+    this.save()
+    with pytest.raises(HandoffMissing):
+        ci_result.latest_ci("local")
 
 
 def test_verify_names_what_was_changed_after_the_run(ci: Builder) -> None:
@@ -323,7 +396,7 @@ def test_an_artifact_without_a_model_is_refused(tmp_path: Path) -> None:
 
 def test_cd_without_a_green_ci_run_says_what_to_run() -> None:
     with pytest.raises(HandoffMissing, match="Run first: runbook run ci"):
-        ci_result.latest_ci()
+        ci_result.latest_ci("local")
 
 
 @pytest.mark.parametrize(

@@ -49,6 +49,13 @@ def test_hold_is_green_and_says_which_model_stays() -> None:
     assert only(soup, ".verdict").get("class") == ["verdict", "passed"]
 
 
+def test_a_hold_that_released_changed_scoring_code_says_so() -> None:
+    recorded.metadata("r1", "hold", version="11")
+    rows = [(s, stage, "not_needed" if s == "40_register" else status) for s, stage, status in [*CI, *DEV, *PROD]]
+    soup = page(write("r1", rows, endpoints=[endpoint("prod", "11")]))
+    assert text(soup, ".verdict .headline") == "Released on dev and prod: model 11 stays, its deployment is new"
+
+
 def test_a_criterion_that_does_not_speak_for_promotion_is_no_failure_on_hold() -> None:
     whole(word="hold")
     recorded.metadata("r1", "hold", verdict="failed", found="the champion's own", interval=None)

@@ -84,6 +84,9 @@ def _green(this: Run) -> str:
     decision, version = this.decision, (this.model or {}).get("version")
     live = {row["stage"]: row["model_version"] for row in this.manifest["endpoints"]}
     ran = {(s.step, s.stage) for s in this.steps if s.green}
+    released = [s.stage for s in this.steps if s.step == "90_release" and s.status == "passed"]
+    if decision and decision["decision"] == "hold" and released:
+        return f"Released on {words.listing([str(stage) for stage in released])}: model {version} stays, its deployment is new"
     if decision and decision["decision"] == "hold":
         return f"Hold: model {version} stays, nothing had to be released"
     if ("90_release", "prod") in ran and version and live.get("prod") == version:

@@ -32,7 +32,7 @@ class Prod:
     """A platform that has nothing but the prod endpoint, and notes what it is told to change."""
 
     endpoint: Endpoint | None
-    champion: str = "2"
+    champion: str | None = "2"
     written: int = 0
 
     def binding(self) -> dict[str, str]:
@@ -52,10 +52,18 @@ class Prod:
 
     def promote_model(self, name: str, version: str) -> Change[ModelVersion]:
         self.champion = version
-        return Change("promote_model", {}, True, self.find_model(name))
+        found = self.find_model(name, version)
+        assert found
+        return Change("promote_model", {}, True, found)
 
-    def find_model(self, name: str, alias: str = "champion") -> ModelVersion:
-        return ModelVersion(name, self.champion, "0" * 64, "", {}, (alias,), "")
+    def demote_model(self, name: str) -> Change[None]:
+        self.champion = None
+        return Change("demote_model", {}, True, None)
+
+    def find_model(self, name: str, version: str | None = None, alias: str | None = None) -> ModelVersion | None:
+        number = version or self.champion
+        aliases = ("champion",) if number == self.champion else ()
+        return ModelVersion(name, number, "0" * 64, "", {}, aliases, "") if number else None
 
 
 @pytest.fixture
@@ -97,15 +105,7 @@ def test_the_hook_takes_back_what_its_own_run_released(roll_back: Any) -> None:
 LEFT_ALONE = {
     "the run before released it": ({"green": 100}, {**RELEASED, "released_by": EARLIER}),
     "nobody has ever released anything": ({}, {}),
-    "it is rolled back already": (
-        {"blue": 100},
-        {**RELEASED, "released": "blue", "previous": "green", "released_in": "95_rollback"},
-    ),
     "somebody has moved the traffic since": ({"blue": 100}, RELEASED),
-    "it was the first release and is out of service": (
-        {"green": 0},
-        {**RELEASED, "released": "", "previous": "green", "released_in": "95_rollback"},
-    ),
 }
 
 
@@ -114,6 +114,30 @@ def test_the_hook_leaves_traffic_alone_when(roll_back: Any, traffic: dict[str, i
     prod = Prod(endpoint(traffic, tags))
     assert "Not needed" in roll_back(prod, only_release_of=RUN)
     assert (prod.written, prod.champion) == (0, "2")
+
+
+ROLLED_BACK = {**RELEASED, "released": "blue", "previous": "green", "released_in": "95_rollback"}
+OUT_OF_SERVICE = {**RELEASED, "released": "", "previous": "green", "released_in": "95_rollback"}
+
+
+@pytest.mark.parametrize("only_release_of", [RUN, ""], ids=["by the hook", "by hand"])
+def test_a_rollback_broken_off_behind_the_traffic_is_ended_and_never_swung_back(
+    roll_back: Any, only_release_of: str
+) -> None:
+    prod = Prod(endpoint({"blue": 100}, ROLLED_BACK))
+    for _ in range(2):
+        roll_back(prod, only_release_of=only_release_of)
+        assert prod.endpoint and prod.endpoint.traffic == {"blue": 100}
+        assert (prod.written, prod.champion) == (0, "1")
+
+
+def test_when_nobody_serves_any_more_nobody_is_champion(roll_back: Any) -> None:
+    prod = Prod(endpoint({"green": 0}, OUT_OF_SERVICE))
+    roll_back(prod, only_release_of=RUN)
+    assert (prod.written, prod.champion) == (0, None)
+    older = Prod(endpoint({"green": 0}, OUT_OF_SERVICE), champion="1")
+    roll_back(older, only_release_of=RUN)
+    assert older.champion == "1"
 
 
 def test_without_an_endpoint_the_hook_has_nothing_to_do_but_a_person_is_told(roll_back: Any) -> None:
@@ -130,7 +154,7 @@ def test_the_first_release_ever_is_taken_out_of_service_by_its_run_only(roll_bac
     assert by_hand.written == 0
     hook = Prod(first)
     roll_back(hook, only_release_of=RUN)
-    assert hook.endpoint and hook.endpoint.traffic == {"green": 0}
+    assert hook.endpoint and hook.endpoint.traffic == {"green": 0} and hook.champion is None
 
 
 def test_a_way_back_that_is_gone_is_red_and_callers_keep_what_they_have(roll_back: Any) -> None:

@@ -187,6 +187,26 @@ def test_a_changed_scoring_file_is_deployed_beside_and_can_be_rolled_back(
     assert here.post("prod", CUMINGS)[0] == 200
 
 
+@pytest.mark.slow
+def test_what_was_not_tested_is_neither_released_nor_rolled_back_to(place: Place, clones: tuple[Path, Path]) -> None:
+    two = clones[1]
+    score = two / "deployment" / "score.py"
+    here = Place(place.home, two / "reports", environment={"PYTHONPATH": str(two)})
+    before = here.endpoint("dev")["traffic"]
+    assert before == {"green": 100}
+    # The way back leads to blue, which a deployment of other code now overwrites, behind the tests of its run.
+    rightly = score.read_text()
+    score.write_text(rightly.replace("int(probability >= 0.5)", "int(probability < 0.5)"))
+    step = ["--stage", "dev", "--run-id", "changed", *SHORT]
+    here.run("step", "60_deploy", *step, cwd=two)
+    refused = here.run("step", "90_release", *step, cwd=two, wanted=1)
+    assert "what the functional test has tested is what stands there" in refused.stderr
+    refused = here.run("step", "95_rollback", "--stage", "dev", "--run-id", "by-hand", cwd=two, wanted=1)
+    assert "the previous deployment stands ready" in refused.stderr
+    assert {n: share for n, share in here.endpoint("dev")["traffic"].items() if share} == before
+    assert here.post("dev", CUMINGS)[1]["prediction"] == 1
+
+
 def test_down_leaves_nothing_and_the_next_command_revives_it(place: Place) -> None:
     uri = place.endpoint("prod")["scoring_uri"]
     assert "Nothing of the local platform runs" in place.run("down").stdout
