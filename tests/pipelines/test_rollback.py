@@ -178,3 +178,10 @@ def test_a_run_that_has_deployed_undoes_its_own_release_unasked(roll_back: Any, 
     prod = Prod(endpoint({"green": 100}, {**RELEASED, "released_by": released_by}))
     roll_back(prod)
     assert prod.written == written
+
+
+def test_a_run_whose_last_deployment_was_never_released_keeps_its_earlier_release(roll_back: Any) -> None:
+    handoff.save("60_deploy", RUN, "prod", deployment="blue", changed=True)
+    prod = Prod(endpoint({"green": 100}, {**RELEASED, "previous": ""}))
+    assert "Not needed" in roll_back(prod)
+    assert prod.written == 0 and prod.endpoint and prod.endpoint.traffic == {"green": 100}
