@@ -14,7 +14,7 @@ from runbook import params, repository
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     # The longest files first, so that two processes end at about the same time.
-    longest = ("whole", "nbval", "test_evaluate.py", "azure", "local")
+    longest = ("pipelines", "whole", "nbval", "test_evaluate.py", "azure", "local")
     items.sort(key=lambda item: next((n for n, name in enumerate(longest) if name in item.path.parts), len(longest)))
 
 
