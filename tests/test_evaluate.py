@@ -94,13 +94,19 @@ def test_a_first_candidate_is_promoted_and_the_same_one_then_held(place: Place) 
     assert second["champion"] == {"name": "Titanic", "version": "1", "sha256": first["candidate"]["sha256"]}
 
 
-def test_a_record_from_another_training_is_refused_before_the_sealed_rows_are_opened(place: Place) -> None:
+@pytest.mark.parametrize(
+    ("part", "says"),
+    [("model", "run.json and the handoff name one model"), ("code", "the code it was trained with is the code here")],
+)
+def test_a_record_from_another_training_is_refused_before_the_sealed_rows_are_opened(
+    place: Place, part: str, says: str
+) -> None:
     path = place.run / "metadata" / "run.json"
     record = path.read_text()
-    path.write_text(record.replace(json.loads(record)["model"]["sha256"], "0" * 64))
+    path.write_text(record.replace(json.loads(record)[part]["sha256"], "0" * 64))
     try:
         done = place.step("30_evaluate")
     finally:
         path.write_text(record)
     assert done.returncode == 1
-    assert "run.json and the handoff name one model" in done.stderr
+    assert says in done.stderr
