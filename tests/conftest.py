@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,6 +11,11 @@ import pytest
 from built import PARAMETERS, Builder
 
 from runbook import params, repository
+
+
+def pytest_configure() -> None:
+    # A suite that was started in the background inherits a Ctrl-C that is ignored; the tests of interruption send one.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
