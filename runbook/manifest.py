@@ -8,13 +8,12 @@ import hashlib
 import os
 import platform
 import socket
-import subprocess
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from runbook import handoff, repository
+from runbook import handoff, origin, repository
 from runbook.errors import RunError
 
 # Written after the digests are taken, or views that are made again at will.
@@ -35,7 +34,7 @@ class Manifest:
     user: str = field(default_factory=lambda: _user())
     host: str = field(default_factory=socket.gethostname)
     python: str = field(default_factory=platform.python_version)
-    commit: str | None = field(default_factory=lambda: _git("rev-parse", "HEAD"))
+    commit: str | None = field(default_factory=lambda: origin.git("rev-parse", "HEAD"))
     dirty: bool | None = field(default_factory=lambda: _dirty())
     source_run: str | None = None
     params_files: list[str] = field(default_factory=list)
@@ -130,16 +129,6 @@ def _user() -> str:
         return "unknown"
 
 
-def _git(*words: str) -> str | None:
-    try:
-        done = subprocess.run(
-            ["git", "-C", str(repository.ROOT), *words], capture_output=True, text=True, timeout=20, check=True
-        )
-    except (OSError, subprocess.SubprocessError):
-        return None  # an unpacked archive or a job's snapshot has no history; the report says "not recorded"
-    return done.stdout.strip()
-
-
 def _dirty() -> bool | None:
-    status = _git("status", "--porcelain")
+    status = origin.git("status", "--porcelain")
     return None if status is None else bool(status)

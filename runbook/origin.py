@@ -19,13 +19,13 @@ VARIABLES = {
 
 def facts() -> dict[str, str | bool | None]:
     """Return where the code comes from, in the names of run.json; None for what nobody can tell here."""
-    status = _git("status", "--porcelain")
+    status = git("status", "--porcelain")
     if status is None:
         return _passed_on()
     return {
-        "git_repository_uri": _without_login(_git("config", "--get", "remote.origin.url")),
-        "git_branch": _git("rev-parse", "--abbrev-ref", "HEAD"),
-        "git_commit": _git("rev-parse", "HEAD"),
+        "git_repository_uri": _without_login(git("config", "--get", "remote.origin.url")),
+        "git_branch": git("rev-parse", "--abbrev-ref", "HEAD"),
+        "git_commit": git("rev-parse", "HEAD"),
         "git_dirty": status != "",
     }
 
@@ -42,7 +42,8 @@ def _passed_on() -> dict[str, str | bool | None]:
     return {**found, "git_dirty": None if dirty is None else dirty == "true"}
 
 
-def _git(*words: str) -> str | None:
+def git(*words: str) -> str | None:
+    """Return what a git command says of this checkout, or None: a copy without history, or no git, can not tell."""
     command = ["git", "-C", str(repository.ROOT), *words]
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=20, check=True)

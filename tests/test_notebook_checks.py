@@ -6,7 +6,6 @@ from types import SimpleNamespace
 from typing import Any
 
 import nbformat
-import pandas as pd
 import pytest
 
 from runbook import latency, replicas, repository
@@ -76,7 +75,6 @@ def test_replicas_that_were_up_before_the_burst_did_not_rise_in_it(
     seen = replicas.table(history, 100.0, 70.0)
     names = {"seen": seen, "history": history, "scaling": SCALING, "burst": 8.0, "calm": 55.0, "calm_polls": 20}
     names |= {"warm_up_seconds": 2.0, "sustained_seconds": 15.0}
-    assert isinstance(seen, pd.DataFrame)
     if holds:
         run("80_stress_test", "check-replicas", **names)
     else:

@@ -49,6 +49,12 @@ def test_hold_is_green_and_says_which_model_stays() -> None:
     assert only(soup, ".verdict").get("class") == ["verdict", "passed"]
 
 
+def test_a_step_by_hand_that_was_killed_is_gone_on_with_by_that_step() -> None:
+    command = "runbook step 95_rollback --stage prod"
+    soup = page(write("r1", [("95_rollback", "prod", "not_run")], status="running", seconds=None, command=command))
+    assert f"Go on with: {command} --run-id r1" in text(soup, ".verdict")
+
+
 def test_a_hold_that_released_changed_scoring_code_says_so() -> None:
     recorded.metadata("r1", "hold", version="11")
     rows = [(s, stage, "not_needed" if s == "40_register" else status) for s, stage, status in [*CI, *DEV, *PROD]]

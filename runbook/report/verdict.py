@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from runbook import lock
 from runbook.report import words
 from runbook.report.evidence import Run
 from runbook.report.step_page import Verdict, rehearsed, verdict
@@ -35,7 +36,8 @@ def of(this: Run) -> Verdict:
 def serves(this: Run) -> str:
     """Return which model version serves which stage, as one sentence; a run that has not ended has not looked yet."""
     if this.manifest["status"] == "running":
-        return f"When nothing runs any more, it was killed. Go on with: runbook run --resume {this.run_id}"
+        again = lock.again(str(this.manifest["command"]), this.run_id)
+        return f"When nothing runs any more, it was killed. Go on with: {again}"
     rows, where = this.manifest["endpoints"], "in the stand-in " if this.rehearsal else ""
     if len(rows) > 1 and len({row["model_version"] for row in rows}) == 1:
         return words.sentence(f"{where}{words.listing([row['stage'] for row in rows])} serve {_served(rows[0])}")

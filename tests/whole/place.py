@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import subprocess
 import sys
 import urllib.error
@@ -17,17 +16,6 @@ from runbook import repository
 
 COMMAND = Path(sys.executable).with_name("runbook")
 SHORT = ["-f", str(repository.PARAMS / "test.yml")]
-
-
-def checkout(into: Path) -> Path:
-    """Copy the files of the working tree that git knows or would know, so that a test may change them."""
-    command = ["git", "-C", str(repository.ROOT), "ls-files", "-co", "--exclude-standard", "-z"]
-    names = subprocess.run(command, capture_output=True, text=True, check=True).stdout.split("\0")
-    for name in filter(None, names):
-        if (repository.ROOT / name).is_file():
-            (into / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy2(repository.ROOT / name, into / name)
-    return into
 
 
 @dataclass

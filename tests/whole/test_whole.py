@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from place import SHORT, Place, checkout
+from built import checkout
+from place import SHORT, Place
 
 from runbook import plan, repository
 
@@ -151,7 +152,7 @@ def test_plain_papermill_runs_every_step_in_order(place: Place) -> None:
 def clones(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     """Two checkouts of the working tree, each with the same installed environment."""
     folder = tmp_path_factory.mktemp("clones")
-    return checkout(folder / "one"), checkout(folder / "two")
+    return checkout(repository.ROOT, folder / "one"), checkout(repository.ROOT, folder / "two")
 
 
 @pytest.mark.slow

@@ -10,6 +10,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from built import checkout
+
 from emulator.agent import Agent
 from emulator.records import JobRecord, Outcome, Run, UnknownConstruct
 from emulator.tasks import Tasks
@@ -165,17 +167,7 @@ class Service:
 
 def commit_of(tree: Path, into: Path) -> Path:
     """Return a new repository at ``into`` that holds the working tree as it is now, in one commit on main."""
-    listed = subprocess.run(
-        ["git", "-C", str(tree), "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
-        check=True,
-        capture_output=True,
-        text=True,
-        timeout=60,
-    )
-    for name in filter(None, listed.stdout.split("\0")):
-        if (tree / name).is_file():
-            (into / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy2(tree / name, into / name)
+    checkout(tree, into)
     commit(into, "the working tree as it is")
     return into
 
