@@ -51,7 +51,8 @@ if [ -n "$uv" ]; then
     "$uv" pip install --quiet --python .venv/bin/python --no-deps --no-build-isolation --editable .
 else
     echo "uv is not to be had here: installing with pip, which takes a few minutes."
-    .venv/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes --requirement "$lock"
+    # The lock is complete. Without --no-deps, pip would ask for the package that pyproject.toml leaves out.
+    .venv/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes --requirement "$lock"
     .venv/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
 fi
 echo "$wanted $PWD" >"$stamp"
