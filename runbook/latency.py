@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 OK = "ok"
 WRONG_BODY = "wrong body"
+WRONG_REQUEST = "answer to another request"
 _STATUS = "status "
 _HOUR_US = 3_600_000_000
 
@@ -154,7 +155,9 @@ def phase_result(
 ) -> PhaseResult:
     """Return the statistics of one phase; latency covers every request that was sent, also the ones that failed."""
     kinds = Counter(s.kind for s in samples)
-    answered = sum(n for kind, n in kinds.items() if kind in (OK, WRONG_BODY) or kind.startswith(_STATUS))
+    answered = sum(
+        n for kind, n in kinds.items() if kind in (OK, WRONG_BODY, WRONG_REQUEST) or kind.startswith(_STATUS)
+    )
     sent = [s for s in samples if s.latency is not None]
     first, last = (
         min((s.due for s in sent), default=0.0),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from xml.etree import ElementTree
@@ -12,7 +12,7 @@ from xml.etree import ElementTree
 from runbook import repository, scoring
 from runbook.cases import Case
 from runbook.platform.base import Stage
-from runbook.scoring import Answer, Client, Reply
+from runbook.scoring import REQUEST_ID, SERVICE_REQUEST_ID, Answer, Client, Reply
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -23,13 +23,17 @@ TOLERANCE = 1e-6
 
 @dataclass(frozen=True)
 class Outcome:
-    """One case after it was sent: wish and finding in words, and the problems; without problems it passed."""
+    """One case after it was sent: wish and finding in words, and the problems; without problems it passed.
+
+    ``ids`` are the headers by which the request can be found again: ours, and the one that the service gave it.
+    """
 
     case: Case
     wanted: str
     found: str
     seconds: float
     problems: tuple[str, ...]
+    ids: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def passed(self) -> bool:
@@ -52,9 +56,9 @@ def judge(case: Case, reply: Reply, client: Client, model_version: str) -> Outco
         problems += _answer_problems(case, reply, model_version)
     else:
         problems += _refusal_problems(case, reply, status)
-    if case.by == "score.py" and reply.status is not None and reply.headers.get("x-request-id") != reply.request_id:
-        problems.append(f"x-request-id {reply.headers.get('x-request-id')!r} is not the one that was sent")
-    return Outcome(case, _wish(case, status), _finding(reply), reply.seconds, tuple(problems))
+    if case.by == "score.py" and reply.status is not None and not reply.answers_its_request:
+        problems.append(f"{REQUEST_ID} {reply.headers.get(REQUEST_ID)!r} is not the one that was sent")
+    return Outcome(case, _wish(case, status), _finding(reply), reply.seconds, tuple(problems), _ids(reply))
 
 
 def table(outcomes: Iterable[Outcome]) -> pd.DataFrame:
@@ -90,7 +94,10 @@ def folder(run_id: str, stage: Stage) -> Path:
 
 
 def write_junit(outcomes: Sequence[Outcome], run_id: str, stage: Stage) -> Path:
-    """Write functional.junit.xml into the step's folder and return its path; a failure's text holds what was sent."""
+    """Write functional.junit.xml into the step's folder and return its path.
+
+    Each case has its request ids as properties; a failure's text holds what was sent.
+    """
     path, suite = folder(run_id, stage) / "functional.junit.xml", f"functional-{stage}"
     failed = sum(not o.passed for o in outcomes)
     seconds = f"{sum(o.seconds for o in outcomes):.3f}"
@@ -99,12 +106,20 @@ def write_junit(outcomes: Sequence[Outcome], run_id: str, stage: Stage) -> Path:
         name = _printable(outcome.case.name)
         group = f"{suite}.{outcome.case.group}"
         case = ElementTree.SubElement(root, "testcase", classname=group, name=name, time=f"{outcome.seconds:.3f}")
+        properties = ElementTree.SubElement(case, "properties")
+        for header, value in outcome.ids.items():
+            ElementTree.SubElement(properties, "property", name=header, value=_printable(value))
         if not outcome.passed:
             failure = ElementTree.SubElement(case, "failure", message=_printable("; ".join(outcome.problems)))
             failure.text = f"sent {_short(outcome.case.request.body)}\nwanted {outcome.wanted}\nfound {outcome.found}"
     path.parent.mkdir(parents=True, exist_ok=True)
     ElementTree.ElementTree(root).write(path, encoding="utf-8", xml_declaration=True)
     return path
+
+
+def _ids(reply: Reply) -> dict[str, str]:
+    given = reply.headers.get(SERVICE_REQUEST_ID)
+    return {REQUEST_ID: reply.request_id} | ({SERVICE_REQUEST_ID: given} if given else {})
 
 
 def _answer_problems(case: Case, reply: Reply, model_version: str) -> list[str]:

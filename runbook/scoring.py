@@ -5,7 +5,6 @@ from __future__ import annotations
 import http.client
 import json
 import time
-import uuid
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal
@@ -13,13 +12,16 @@ from urllib.parse import urlsplit
 
 import msgspec
 
+from runbook import load
 from runbook.errors import UsageError
-from runbook.load import Receiver
+from runbook.load import REQUEST_ID, Receiver
 from runbook.platform.base import Endpoint, Keys, Profile
 
 Origin = Literal["score.py", "router"]
 
 PIN = "azureml-model-deployment"
+# The id that the service gives a request; Azure's support asks for it.
+SERVICE_REQUEST_ID = "x-request-id"
 ORIGINAL_STATUS = "ms-azureml-model-error-statuscode"
 WRONG_KEY = "0" * 32
 
@@ -45,7 +47,10 @@ class Request:
 
 @dataclass(frozen=True)
 class Reply:
-    """What came back; without an answer ``status`` is None and ``problem`` says why. Header names are lower case."""
+    """What came back; without an answer ``status`` is None and ``problem`` says why. Header names are lower case.
+
+    ``request_id`` is the id that was sent.
+    """
 
     status: int | None
     seconds: float
@@ -53,6 +58,11 @@ class Reply:
     content: bytes = b""
     headers: Mapping[str, str] = field(default_factory=dict)
     problem: str = ""
+
+    @property
+    def answers_its_request(self) -> bool:
+        """Whether the answer carries the id that was sent."""
+        return self.headers.get(REQUEST_ID) == self.request_id
 
     @property
     def document(self) -> Any:
@@ -83,8 +93,8 @@ class Client:
 
     def send(self, request: Request) -> Reply:
         """Send one request over a connection of its own; no answer is a Reply with a problem, not an exception."""
-        request_id = f"functional-{uuid.uuid4().hex}"
-        headers = self.headers(WRONG_KEY if request.key == "wrong" else None) | {"x-request-id": request_id}
+        request_id = load.new_request_id()
+        headers = self.headers(WRONG_KEY if request.key == "wrong" else None) | {REQUEST_ID: request_id}
         if request.key == "none":
             del headers["Authorization"]
         if request.content_type:

@@ -39,6 +39,19 @@ def test_every_planned_request_is_ok_or_counted_under_one_kind_of_error() -> Non
     assert found.error_percent == pytest.approx(100 * (served - found.ok) / served)
 
 
+def test_an_answer_that_carries_the_id_of_another_request_is_an_error() -> None:
+    heard: list[str] = []
+
+    async def mixes_up(request: web.Request) -> web.Response:
+        heard.append(request.headers["x-ms-client-request-id"])
+        return web.Response(body=b"right", headers={"x-ms-client-request-id": heard[0]})
+
+    with serving(mixes_up) as uri:
+        found = load.run(Receiver(uri, {}), [Phase("sustained", 0.5, 40, BODY)]).phase("sustained")
+    assert len(set(heard)) == len(heard) == found.answered
+    assert found.errors == {"answer to another request": found.answered - 1}
+
+
 def test_phases_are_sent_in_order_and_a_warm_up_is_marked_as_not_counted() -> None:
     phases = [
         Phase("warm-up", 0.3, 50, BODY, counted=False),

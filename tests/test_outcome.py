@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import re
+import uuid
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
@@ -71,13 +73,19 @@ def endpoint_of(onnx_file: Path, profile: Profile, spoil: Spoil = lambda answer:
         if not request.path.endswith("/score"):
             return web.json_response({"message": "not found"}, status=404)
         status, document = score(request, await request.read())
-        headers = {"x-request-id": request.headers["x-request-id"]}
+        headers = ids(request)
         if profile == "managed" and status != 200:
             headers["ms-azureml-model-error-statuscode"] = str(status)
             status = 424
         return web.json_response(document, status=status, headers=headers)
 
     return handle
+
+
+def ids(request: web.Request) -> dict[str, str]:
+    """Return what Azure documents: an id of its own, and the client's cut at 40 characters."""
+    sent = re.sub("[^A-Za-z0-9_-]", "", request.headers["x-ms-client-request-id"])[:40]
+    return {"x-request-id": str(uuid.uuid4()), "x-ms-client-request-id": sent}
 
 
 def values(row: Any) -> list[float]:
@@ -140,12 +148,24 @@ def test_an_answer_that_is_wrong_in_one_thing_fails_the_golden_set(onnx_file: Pa
     assert words in found[0].problems[0]
 
 
-def test_an_answer_with_another_request_id_fails() -> None:
-    async def forgets(request: web.Request) -> web.Response:
-        return web.json_response({"prediction": 1, "probability": 0.9, "model_version": "7"})
+@pytest.mark.parametrize("came_back", [None, "0" * 32])
+def test_an_answer_without_the_id_of_its_request_fails(came_back: str | None) -> None:
+    async def mixes_up(request: web.Request) -> web.Response:
+        headers = {"x-ms-client-request-id": came_back} if came_back else {}
+        return web.json_response({"prediction": 1, "probability": 0.9, "model_version": "7"}, headers=headers)
 
-    (found, *_) = outcomes(forgets, cases.article_cases())
-    assert found.problems == ("x-request-id None is not the one that was sent",)
+    (found, *_) = outcomes(mixes_up, cases.article_cases())
+    assert found.problems == (f"x-ms-client-request-id {came_back!r} is not the one that was sent",)
+
+
+def test_both_request_ids_of_a_case_are_in_the_evidence(
+    onnx_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = outcomes(endpoint_of(onnx_file, "kubernetes"), cases.article_cases()[:1])
+    root = junit(found, monkeypatch, tmp_path)
+    noted = {p.attrib["name"]: p.attrib["value"] for p in root[0].iter("property")}
+    assert noted == dict(found[0].ids)
+    assert uuid.UUID(noted["x-request-id"]).hex != uuid.UUID(noted["x-ms-client-request-id"]).hex
 
 
 def test_a_refusal_that_names_another_field_fails(onnx_file: Path) -> None:
@@ -156,8 +176,7 @@ def test_a_refusal_that_names_another_field_fails(onnx_file: Path) -> None:
 
 def test_a_refusal_in_another_shape_fails() -> None:
     async def html(request: web.Request) -> web.Response:
-        headers = {"x-request-id": request.headers["x-request-id"]}
-        return web.Response(status=422, text="<h1>Unprocessable</h1>", headers=headers)
+        return web.Response(status=422, text="<h1>Unprocessable</h1>", headers=ids(request))
 
     (found, *_) = outcomes(html, cases.bad_cases(contract.bad_requests()))
     assert found.problems == ("the body names no error with code, field and message",)
@@ -204,4 +223,4 @@ def test_the_junit_file_survives_what_xml_can_not_hold(
     found = outcomes(endpoint_of(onnx_file, "kubernetes"), [odd])
     root = junit(found, monkeypatch, tmp_path)
     assert root[0].attrib["name"] == "a ? in the name"
-    assert "wanted 422" in str(root[0][0].text)
+    assert "wanted 422" in str(root[0].findtext("failure"))

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import re
 
 import pytest
 from aiohttp import web
@@ -32,8 +33,17 @@ def test_a_request_goes_straight_to_the_scoring_uri_with_key_pin_and_request_id(
     assert heard["headers"]["authorization"] == "Bearer first"
     assert heard["headers"]["azureml-model-deployment"] == "green"
     assert heard["headers"]["content-type"] == "application/json"
-    assert heard["headers"]["x-request-id"] == reply.request_id
+    assert heard["headers"]["x-ms-client-request-id"] == reply.request_id
+    assert "x-request-id" not in heard["headers"]
     assert reply.seconds > 0
+
+
+def test_a_request_id_survives_what_the_service_does_to_it_and_is_never_used_twice() -> None:
+    with serving(echo) as uri:
+        first, second = (client(uri).send(Request()).request_id for _ in range(2))
+    # Azure removes everything but letters, digits, hyphens and underscores, and cuts at 40 characters.
+    assert re.fullmatch(r"[A-Za-z0-9_-]{32,40}", first)
+    assert first != second
 
 
 def test_without_a_deployment_nothing_is_pinned() -> None:

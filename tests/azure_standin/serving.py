@@ -5,14 +5,16 @@ from __future__ import annotations
 import http.client
 import os
 import random
+import re
 import shutil
 import socket
 import subprocess
 import sys
 import tempfile
 import time
+import uuid
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +25,7 @@ from azure_standin.state import OperationFailed, State
 from azure_standin.wire import Request, Response
 
 START_SECONDS = 90.0
-PIN = "azureml-model-deployment"
+PIN, CLIENT_ID, LONGEST_CLIENT_ID = "azureml-model-deployment", "x-ms-client-request-id", 40
 
 
 @dataclass
@@ -98,7 +100,18 @@ class Serving:
             self.stop(path)
 
     def answer(self, endpoint: Mapping[str, Any], keys: tuple[str, str], request: Request, call: str) -> Response:
-        """Route one request: the key, then the pinned deployment or one by its share of the traffic, then its status."""
+        """Route one request: the key, then the pinned deployment or one by its share of the traffic, then its status.
+
+        Every answer carries the ids that Azure documents: x-request-id is the service's own, whatever was sent, and the
+        client's id comes back cleaned and cut.
+        """
+        ids = _ids(request)
+        response = self._route(endpoint, keys, request, call, ids)
+        return replace(response, headers={**response.headers, **ids})
+
+    def _route(
+        self, endpoint: Mapping[str, Any], keys: tuple[str, str], request: Request, call: str, ids: Mapping[str, str]
+    ) -> Response:
         if request.headers.get("authorization", "") not in {f"Bearer {k}" for k in keys}:
             return Response(401, {"error": {"code": "KeyAuthenticationFailed", "message": "The key is not valid."}})
         traffic = {k: v for k, v in (endpoint["properties"].get("traffic") or {}).items() if v}
@@ -111,7 +124,7 @@ class Serving:
             return Response(404, {"error": {"code": "NoDeployment", "message": f"There is no deployment {chosen}."}})
         kubernetes = bool(endpoint["properties"].get("compute"))
         try:
-            return _profiled(_forward(replica.port, request, call), kubernetes)
+            return _profiled(_forward(replica.port, request, call, ids), kubernetes)
         except (OSError, http.client.HTTPException):
             return Response(
                 502 if kubernetes else 424, {"error": {"code": "Upstream", "message": "The replica is gone."}}
@@ -129,9 +142,15 @@ class Serving:
         return into
 
 
+def _ids(request: Request) -> dict[str, str]:
+    """Return the ids of one request: "Request tracing" in Azure ML's "Troubleshoot online endpoints"."""
+    sent = re.sub(r"[^A-Za-z0-9_-]", "", request.headers.get(CLIENT_ID, ""))[:LONGEST_CLIENT_ID]
+    return {"x-request-id": str(uuid.uuid4())} | ({CLIENT_ID: sent} if sent else {})
+
+
 def _profiled(answer: tuple[int, bytes, dict[str, str]], kubernetes: bool) -> Response:
     status, content, headers = answer
-    kept = {k: v for k, v in headers.items() if k in ("content-type", "x-request-id", "x-ms-run-fn-exec-ms", "allow")}
+    kept = {k: v for k, v in headers.items() if k in ("content-type", "x-ms-run-fn-exec-ms", "allow")}
     if kubernetes and status == 500:
         status = 502
     elif not kubernetes and status != 200:
@@ -140,11 +159,11 @@ def _profiled(answer: tuple[int, bytes, dict[str, str]], kubernetes: bool) -> Re
     return Response(status, content, kept)
 
 
-def _forward(port: int, request: Request, call: str) -> tuple[int, bytes, dict[str, str]]:
+def _forward(port: int, request: Request, call: str, ids: Mapping[str, str]) -> tuple[int, bytes, dict[str, str]]:
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
     try:
-        passed = {k: v for k, v in request.headers.items() if k in ("content-type", "x-request-id", "accept")}
-        connection.request(request.method, call, body=request.content or None, headers=passed)
+        passed = {k: v for k, v in request.headers.items() if k in ("content-type", "accept")}
+        connection.request(request.method, call, body=request.content or None, headers={**passed, **ids})
         reply = connection.getresponse()
         return reply.status, reply.read(), {k.lower(): v for k, v in reply.getheaders()}
     finally:

@@ -8,6 +8,7 @@ import socket
 import subprocess
 import sys
 import time
+import uuid
 from pathlib import Path
 
 import psutil
@@ -17,6 +18,7 @@ import requests
 from azure_standin import microsoft
 from azure_standin.standin import KNOWN, StandIn
 from azure_standin.state import WORKSPACE_PATH
+from azure_standin.wire import Request
 
 pytest_plugins = ["azure_standin.fixtures"]
 pytestmark = pytest.mark.slow
@@ -59,6 +61,16 @@ def test_a_request_that_does_not_fit_its_type_is_refused_and_counted(standin: St
     assert "traffik is not a member of the type" in answer.text
     assert [v.where for v in standin.violations if v not in KNOWN] == [".properties.traffik"]
     standin.violations.clear()
+
+
+def test_the_service_replaces_x_request_id_and_cuts_the_clients_id_at_40_characters(standin: StandIn) -> None:
+    sent = {"x-request-id": "mine", "x-ms-client-request-id": "functional-" + "0" * 32, "authorization": "Bearer wrong"}
+    request = Request("POST", "127.0.0.1", "/score", {}, sent, b"{}")
+    endpoint = {"id": f"{WORKSPACE_PATH}/onlineEndpoints/x", "properties": {}}
+    answer = standin.serving.answer(endpoint, ("first", "second"), request, "/score")
+    assert answer.status == 401
+    assert uuid.UUID(answer.headers["x-request-id"])
+    assert answer.headers["x-ms-client-request-id"] == "functional-" + "0" * 29
 
 
 def test_a_killed_stand_in_leaves_no_process_and_no_file(standin: StandIn) -> None:

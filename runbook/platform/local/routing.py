@@ -27,7 +27,7 @@ from runbook.platform.local.state import Deployment, Endpoint, Replica
 CONFIG, TRAFFIC, DEPLOYMENTS, KEYS = "haproxy.cfg", "traffic.map", "deployments.map", "keys.lst"
 # score.py refuses far smaller bodies, in words that its caller understands; this one only protects the memory.
 LARGEST_BODY = 16 * 1024 * 1024
-PIN = "azureml-model-deployment"
+PIN, CLIENT_ID = "azureml-model-deployment", "x-ms-client-request-id"
 MODEL_STATUS, MODEL_REASON = "ms-azureml-model-error-statuscode", "ms-azureml-model-error-reason"
 # A connect check only: a check that asks for GET / would wait behind busy workers and take busy replicas out.
 SERVER = "check inter 500ms fall 1 rise 1 observe layer4 error-limit 1 on-error mark-down"
@@ -70,10 +70,14 @@ frontend {name}
   no log
   log stdout format raw local0 info
   log-format '{log}'
-  # An id of the client's is kept only when it can neither break a log line nor be refused by the scoring server.
-  http-request set-header x-request-id %[uuid()] unless {{ req.fhdr(x-request-id) -m reg ^[A-Za-z0-9._:-]{{1,100}}$ }}
-  http-request set-var(txn.id) req.fhdr(x-request-id)
+  # As documented for Azure: x-request-id is always the service's own, the client's id is cleaned and cut at 40 characters.
+  http-request set-var(txn.id) uuid()
+  http-request set-header x-request-id %[var(txn.id)]
   http-after-response set-header x-request-id %[var(txn.id)]
+  http-request set-var(txn.client_id) 'req.fhdr({client_id}),regsub("[^A-Za-z0-9_-]",,g),bytes(0,40)'
+  http-request del-header {client_id}
+  http-request set-header {client_id} %[var(txn.client_id)] if {{ var(txn.client_id) -m len gt 0 }}
+  http-after-response set-header {client_id} %[var(txn.client_id)] if {{ var(txn.client_id) -m len gt 0 }}
   http-request return status 401 content-type application/json string '{unauthorized}' hdr www-authenticate Bearer \
 unless {{ http_auth_bearer -m str -f {keys} }}
   http-request del-header authorization
@@ -117,7 +121,7 @@ if {{{{ be_conn,sub(txn.limit) gt 0 }}}}
 # One JSON line per request; what comes from the client is encoded, so that it cannot forge a line. At a reload HAProxy
 # adds a line of its own that begins with "Proxy".
 _LOG = (
-    '{"time":"%tr","id":"%[var(txn.id)]","deployment":"%[var(txn.deployment),json(utf8s)]","replica":"%s","status":%ST,'
+    '{"time":"%tr","id":"%[var(txn.id)]","client_id":"%[var(txn.client_id)]","deployment":"%[var(txn.deployment),json(utf8s)]","replica":"%s","status":%ST,'
     '"ended":"%ts","request_ms":%TR,"queue_ms":%Tw,"connect_ms":%Tc,"response_ms":%Tr,"total_ms":%Ta,"queues":"%sq/%bq",'
     '"retries":"%rc"}'
 )
@@ -154,6 +158,7 @@ def _frontend(endpoint: Endpoint) -> str:
         traffic=TRAFFIC,
         deployments=DEPLOYMENTS,
         pin=PIN,
+        client_id=CLIENT_ID,
         largest=LARGEST_BODY,
         large_status="status 413" if kubernetes else too_large,
         large=_message(f"The body is larger than {LARGEST_BODY} bytes"),

@@ -1,7 +1,9 @@
 from __future__ import annotations
 
 import json
+import re
 import time
+import uuid
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -171,19 +173,47 @@ def test_a_body_as_large_as_score_accepts_can_be_posted(both: Cloud) -> None:
 
 @pytest.mark.parametrize("evil", ['a"b', 'x","status":200,"y":"', "a" * 101, "a b", "\\"])
 def test_what_a_client_sends_cannot_forge_a_line_of_the_request_log(both: Cloud, evil: str) -> None:
-    reply = both.post("prod", x_request_id=evil, azureml_model_deployment=evil)
-    assert reply.headers["x-request-id"] != evil
+    reply = both.post("prod", x_ms_client_request_id=evil, azureml_model_deployment=evil)
     line = _logged(both, reply)
     assert (line["status"], line["deployment"]) == (404, evil)
+    assert re.fullmatch("[A-Za-z0-9_-]{0,40}", line["client_id"])
 
 
 def test_the_request_log_tells_who_answered_and_how_long_it_took(both: Cloud) -> None:
-    reply = both.post("prod", {"sleep": 0.2}, x_request_id="mine-1")
-    assert reply.headers["x-request-id"] == "mine-1"
+    reply = both.post("prod", {"sleep": 0.2}, x_ms_client_request_id="mine-1")
     line = _logged(both, reply)
-    assert (line["deployment"], line["status"]) == ("blue", 200)
+    assert (line["deployment"], line["status"], line["client_id"]) == ("blue", 200, "mine-1")
     assert line["replica"].startswith("r")
     assert line["total_ms"] >= 200
+
+
+@pytest.mark.parametrize("stage", STAGES)
+@pytest.mark.parametrize("key", [None, "wrong"])
+def test_x_request_id_is_the_routers_own_as_documented_for_azure(both: Cloud, stage: Stage, key: str | None) -> None:
+    mine = "7b0bd4a6-3c5f-4a0a-9f0e-1f6f0f1f2f3f"
+    reply = both.post(stage, key=key, x_request_id=mine)
+    given = reply.headers["x-request-id"]
+    assert str(uuid.UUID(given)) == given != mine
+
+
+@pytest.mark.parametrize("stage", STAGES)
+@pytest.mark.parametrize(
+    ("sent", "wanted"),
+    [
+        ("a_Z-9", "a_Z-9"),
+        ("0123456789abcdef0123456789abcdef", "0123456789abcdef0123456789abcdef"),
+        ("functional-0123456789abcdef0123456789abcdef", "functional-0123456789abcdef0123456789abc"),
+        ('a.b c"d', "abcd"),
+        ("x" * 5000, "x" * 40),
+        ("...", None),
+        (None, None),
+    ],
+)
+def test_the_clients_request_id_comes_back_cleaned_and_cut_at_40_characters(
+    both: Cloud, stage: Stage, sent: str | None, wanted: str | None
+) -> None:
+    reply = both.post(stage, **({"x_ms_client_request_id": sent} if sent else {}))
+    assert (reply.status, reply.headers.get("x-ms-client-request-id")) == (200, wanted)
 
 
 def _workers(both: Cloud, stage: Stage) -> set[int]:
