@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
-from runbook import handoff, manifest, repository
+from runbook import handoff, hint, manifest, repository
 from runbook.errors import HandoffMissing, RunError
 
 
@@ -15,7 +15,7 @@ def take(source: str, run_id: str) -> str:
     Raises RunError when the artifact is incomplete or its decision is fail.
     """
     folder = Path(source) if Path(source).is_dir() else repository.run_folder(source)
-    command = "runbook run ci"
+    command = hint.line("run", "ci")
     documents = {
         name: handoff.read_json(folder / "metadata" / f"{name}.json", name, command) for name in handoff.METADATA
     }
@@ -41,5 +41,6 @@ def latest_ci(target: str) -> str:
         if "40_register" in green and len(green) == len(ci) and (this.folder / "metadata" / "model.json").exists():
             return this.run_id
     raise HandoffMissing(
-        f"No green CI run on the {target} target here. Run first: runbook run ci, or name an artifact folder with --from."
+        f"No green CI run on the {target} target here. Run first: {hint.line('run', 'ci')}, "
+        "or name an artifact folder with --from."
     )

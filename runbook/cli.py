@@ -41,13 +41,13 @@ class Commands(click.Group):
         except OSError as error:
             if ctx.params.get("debug") or error.errno not in (errno.ENOSPC, errno.EDQUOT):
                 raise
-            from runbook import repository
+            from runbook import hint, repository
 
             # A run never goes on without its evidence, and this is the one error that keeps it from leaving any.
             click.echo(
                 f"Error: {error.strerror}: what a run must leave in {repository.reports()} and {repository.home()} could not "
                 "be written, so it is not done. Make room on the disk, then run the command again, or go on with: "
-                "runbook run --resume RUN_ID",
+                f"{hint.line('run', '--resume', 'RUN_ID')}",
                 err=True,
             )
             sys.exit(1)
@@ -84,16 +84,14 @@ def run(
 ) -> None:
     """Run the whole runbook, or its CI or CD half.
 
-    runbook run all -p cv_repeats=2
+    .venv/bin/runbook run all -p cv_repeats=2
     """
-    from runbook import artifact, manifest, plan
+    from runbook import artifact, hint, manifest, plan
 
     if resume:
         earlier = manifest.load(resume)
         if earlier.plan not in plan.PLANS:
-            raise click.UsageError(
-                f"{resume} ran single steps; run the step again with: runbook step NAME --run-id {resume}"
-            )
+            raise click.UsageError(f"{resume} ran single steps; run the step again with: {hint.step('NAME', resume)}")
         # What the run took from CI lies in its own folder since it began; where it came from may be gone.
         plan_name, target, run_id = earlier.plan, earlier.target, resume
         files, overrides = earlier.values(files, overrides)
@@ -142,7 +140,7 @@ def step(
 ) -> None:
     """Run one step.
 
-    runbook step 95_rollback --stage prod
+    .venv/bin/runbook step 95_rollback --stage prod
     """
     from runbook import plan
 
@@ -198,7 +196,7 @@ def check() -> None:
 def endpoint(stage: Any, target: str, as_json: bool, key: bool) -> None:
     """Show what serves on a stage; the key only when asked for.
 
-    curl -H "Authorization: Bearer $(runbook endpoint prod --key)" ...
+    curl -H "Authorization: Bearer $(.venv/bin/runbook endpoint prod --key)" ...
     """
     from runbook import platform, show
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import jsonschema
 
-from runbook import repository
+from runbook import hint, repository
 from runbook.errors import HandoffMissing, RunError, UsageError
 
 SCHEMA_VERSION = "1.0"
@@ -35,8 +35,7 @@ def save(step: str, run_id: str, stage: str | None = None, **values: Any) -> Pat
 def load(step: str, run_id: str, stage: str | None = None) -> dict[str, Any]:
     """Return the values that ``step`` left; raises HandoffMissing with the command to run when it left none."""
     path = repository.step_folder(run_id, step, stage) / "handoff.json"
-    wish = f"runbook step {step} --run-id {run_id}" + (f" --stage {stage}" if stage else "")
-    values: dict[str, Any] = read_json(path, "handoff", wish)["values"]
+    values: dict[str, Any] = read_json(path, "handoff", hint.step(step, run_id, stage))["values"]
     return values
 
 
@@ -54,7 +53,7 @@ def save_metadata(name: str, run_id: str, document: dict[str, Any]) -> Path:
 def load_metadata(name: str, run_id: str) -> dict[str, Any]:
     """Return metadata/<name>.json of the run; raises HandoffMissing with the command to run when it is not there."""
     step = {"run": "20_train", "model": "40_register", "decision": "30_evaluate"}[name]
-    return read_json(_metadata(name, run_id), name, f"runbook step {step} --run-id {run_id}")
+    return read_json(_metadata(name, run_id), name, hint.step(step, run_id))
 
 
 def write_json(path: Path, schema: str, document: dict[str, Any]) -> Path:

@@ -18,7 +18,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import IO
 
-from runbook import repository
+from runbook import hint, repository
 from runbook.errors import Busy
 
 KERNELS = "RUNBOOK_KERNEL_LOCK"
@@ -41,9 +41,9 @@ def again(command: str, run_id: str) -> str:
     """Return the command that goes on with the work of a ``command`` that did not end well."""
     words = shlex.split(command)
     if words[1:2] != ["step"]:
-        return f"runbook run --resume {run_id}"
+        return hint.line("run", "--resume", run_id)
     # A step by hand has no plan to resume: the step again, in the same run, finds what it left.
-    return command if "--run-id" in words else f"{command} --run-id {run_id}"
+    return hint.line(*words[1:], *([] if "--run-id" in words else ["--run-id", run_id]))
 
 
 @contextlib.contextmanager

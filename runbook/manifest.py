@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from runbook import handoff, origin, repository
+from runbook import handoff, hint, origin, repository
 from runbook.errors import RunError
 
 # Written after the digests are taken, or views that are made again at will.
@@ -83,7 +83,7 @@ class Manifest:
 
 def load(run_id: str) -> Manifest:
     """Return the manifest of a run; raises HandoffMissing when there is none."""
-    document = handoff.read_json(repository.run_folder(run_id) / "manifest.json", "manifest", "runbook run")
+    document = handoff.read_json(repository.run_folder(run_id) / "manifest.json", "manifest", hint.line("run", "all"))
     return Manifest(**{k: v for k, v in document.items() if k != "schema_version"})
 
 

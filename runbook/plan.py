@@ -262,7 +262,7 @@ def _explain(failed: Result, this: Manifest, command: str) -> str:
     what = failed.error["message"] if failed.error else failed.status
     again = lock.again(command, this.run_id)
     return (
-        f"{name}: {failed.status}: {what}\n  Report: {this.folder / name / 'report.html'}\n  After mending it: {again}"
+        f"{name}: {failed.status}: {what}\n  Report: {this.folder / name / 'report.html'}\n  To go on: {again}"
     )
 
 

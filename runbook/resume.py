@@ -11,7 +11,7 @@ from typing import Any
 
 import nbformat
 
-from runbook import handoff, manifest, repository, standing, step
+from runbook import handoff, hint, manifest, repository, standing, step
 from runbook.errors import RunError
 from runbook.platform import files
 from runbook.platform.base import Platform
@@ -73,7 +73,8 @@ def refuse_stale(run_id: str, platform: Platform) -> None:
     newer = manifest.find(released_by) if released_by != run_id else None
     if newer and newer.started > manifest.load(run_id).started:
         raise RunError(
-            f"Run {run_id} is older than the last release to prod, made by run {released_by}. Start a new run: runbook run all"
+            f"Run {run_id} is older than the last release to prod, made by run {released_by}. "
+            f"Start a new run: {hint.line('run', 'all')}"
         )
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import yaml
 
-from runbook import repository
+from runbook import hint, repository
 from runbook.errors import NotFound
 from runbook.manifest import Manifest
 from runbook.platform.base import Endpoint, Platform, Stage
@@ -35,7 +35,7 @@ def bodies(target: str) -> str:
         return yaml.safe_dump(azure_bodies(), sort_keys=False)
     return (
         f"The local platform sends nothing: it obeys the files of {repository.DEPLOYMENT} and {repository.ENVIRONMENT_SETUP} "
-        "as they are. See the bodies for Azure with: runbook plan --target azure --bodies"
+        f"as they are. See the bodies for Azure with: {hint.line('plan', '--target', 'azure', '--bodies')}"
     )
 
 
@@ -63,7 +63,7 @@ def endpoint(found: Platform, stage: Stage) -> str:
         lines.append(
             f"  {d.name:<8} {share:>3} % of traffic, model {d.model_name}:{d.model_version}, {d.state}, replicas: {replicas}"
         )
-    return "\n".join([*lines, f"  key      runbook endpoint {stage} --key"])
+    return "\n".join([*lines, f"  key      {hint.RUNBOOK} endpoint {stage} --key"])
 
 
 def status() -> str:
@@ -115,7 +115,9 @@ def _curl(stage: str, target: str, uri: str) -> str:
 def _endpoint(found: Platform, stage: Stage) -> Endpoint:
     this = found.find_endpoint(stage)
     if this is None:
-        raise NotFound(f"There is no {stage} endpoint on the {found.target} target. Make it with: runbook run all")
+        raise NotFound(
+            f"There is no {stage} endpoint on the {found.target} target. Make it with: {hint.line('run', 'all')}"
+        )
     return this
 
 

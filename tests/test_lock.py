@@ -26,10 +26,10 @@ def test_a_second_run_is_refused_and_told_who_holds_the_target() -> None:
 
 
 def test_a_step_by_hand_is_gone_on_with_by_the_same_step_in_the_same_run() -> None:
-    assert lock.again("runbook run all -p seed=2", "r1") == "runbook run --resume r1"
+    assert lock.again("runbook run all -p seed=2", "r1") == ".venv/bin/runbook run --resume r1"
     step = "runbook step 95_rollback --stage prod"
-    assert lock.again(step, "r1") == f"{step} --run-id r1"
-    assert lock.again(f"{step} --run-id r1", "r1") == f"{step} --run-id r1"
+    assert lock.again(step, "r1") == f".venv/bin/{step} --run-id r1"
+    assert lock.again(f"{step} --run-id r1", "r1") == f".venv/bin/{step} --run-id r1"
 
 
 def test_two_targets_do_not_hold_each_other() -> None:

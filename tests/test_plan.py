@@ -395,7 +395,7 @@ def test_an_artifact_without_a_model_is_refused(tmp_path: Path) -> None:
 
 
 def test_cd_without_a_green_ci_run_says_what_to_run() -> None:
-    with pytest.raises(HandoffMissing, match="Run first: runbook run ci"):
+    with pytest.raises(HandoffMissing, match="Run first: .venv/bin/runbook run ci"):
         ci_result.latest_ci("local")
 
 

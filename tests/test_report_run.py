@@ -50,7 +50,7 @@ def test_hold_is_green_and_says_which_model_stays() -> None:
 
 
 def test_a_step_by_hand_that_was_killed_is_gone_on_with_by_that_step() -> None:
-    command = "runbook step 95_rollback --stage prod"
+    command = ".venv/bin/runbook step 95_rollback --stage prod"
     soup = page(write("r1", [("95_rollback", "prod", "not_run")], status="running", seconds=None, command=command))
     assert f"Go on with: {command} --run-id r1" in text(soup, ".verdict")
 
@@ -145,8 +145,8 @@ def test_what_changed_since_the_run_before_is_said_item_by_item() -> None:
 def test_the_way_back_is_a_command_per_stage() -> None:
     soup = page(whole(endpoints=[endpoint("dev", "12"), endpoint("prod", "12", "11")]))
     serves = text(soup, "section[aria-labelledby=serves]")
-    assert "runbook step 95_rollback --stage prod back to model 11" in serves
-    assert "runbook step 99_teardown --stage dev" in serves
+    assert ".venv/bin/runbook step 95_rollback --stage prod back to model 11" in serves
+    assert ".venv/bin/runbook step 99_teardown --stage dev" in serves
     assert "/api/v1/service/titanic-prod/score" in serves
 
 
@@ -182,7 +182,7 @@ def test_a_run_that_goes_on_says_so_and_how_to_go_on() -> None:
     rows = [("20_train", None, "passed"), ("30_evaluate", None, "not_run")]
     soup = page(write("r1", rows, status="running", seconds=None))
     assert text(soup, ".verdict .headline") == "Running: 1 of 2 steps done"
-    assert "runbook run --resume r1" in text(soup, ".verdict")
+    assert ".venv/bin/runbook run --resume r1" in text(soup, ".verdict")
 
 
 def test_a_run_without_a_manifest_is_an_error_that_names_the_file(tmp_path: Path) -> None:
@@ -356,7 +356,7 @@ def test_a_run_on_azure_is_not_compared_with_a_rehearsal() -> None:
 
 
 def test_the_way_back_names_the_target_that_serves() -> None:
-    assert "runbook step 95_rollback --stage prod --target azure" in page(whole(target="azure")).get_text()
+    assert ".venv/bin/runbook step 95_rollback --stage prod --target azure" in page(whole(target="azure")).get_text()
 
 
 @pytest.mark.parametrize(("target", "uri", "warned"), [

@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
+from runbook import hint
 from runbook.pipelines.language import AT
 from runbook.pipelines.tasks import REPORTED, Job, called, script, text
 from runbook.plan import ALWAYS, PLANS, UNDO
@@ -46,7 +47,7 @@ def _order(job: Job) -> Iterator[str]:
     plan = [s.name for s in PLANS[job.file.removesuffix(".yml")] if s.stage in (None, job.stage["stage"])]
     wanted = [UNDO[0]] if job.hook == "on.failure" else plan
     if found and found != wanted:
-        yield f"{job.at}: {job.label} runs {' '.join(found)}, wanted {' '.join(wanted)}, follow `runbook plan`."
+        yield f"{job.at}: {job.label} runs {' '.join(found)}, wanted {' '.join(wanted)}, follow `{hint.line('plan')}`."
 
 
 def _call(job: Job, step: dict[str, Any]) -> Iterator[str]:

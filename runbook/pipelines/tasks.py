@@ -10,7 +10,7 @@ from typing import Any
 from runbook.pipelines.language import AT
 
 ARTIFACT = "titanic_pred_artifact"
-_STEP = re.compile(r"runbook step (\w+)")
+_STEP = re.compile(r"\brunbook step (\w+)")
 
 
 @dataclass(frozen=True)
@@ -95,7 +95,7 @@ def missing(every: list[Job]) -> Iterator[str]:
 
 
 def _step(name: str, why: str) -> Task:
-    return Task(f"{name} ({why})", rf"AzureCLI@2.*runbook step {name}\b")
+    return Task(f"{name} ({why})", rf"AzureCLI@2.*\brunbook step {name}\b")
 
 
 _CHECKOUT = Task("the checkout", r"checkout self")

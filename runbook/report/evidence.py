@@ -8,7 +8,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from runbook import handoff
+from runbook import handoff, hint
 from runbook.check import Check
 from runbook.errors import RunError
 from runbook.report import words
@@ -194,7 +194,7 @@ def step_run(folder: Path) -> StepRun:
 def read(path: Path, schema: str) -> dict[str, Any]:
     """Read one JSON file; raises RunError whatever is wrong with it."""
     try:
-        return handoff.read_json(path, schema, "runbook run all")
+        return handoff.read_json(path, schema, hint.line("run", "all"))
     except RunError as error:
         # A page is read far from the folder it was made in.
         raise RunError(str(error).replace(str(path), path.name)) from error

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from runbook import lock
+from runbook import hint, lock
 from runbook.report import words
 from runbook.report.evidence import Run
 from runbook.report.step_page import Verdict, rehearsed, verdict
@@ -53,8 +53,8 @@ def undo(row: Mapping[str, Any], target: str) -> tuple[str, str]:
     """Return the command that undoes what a stage serves, and what it leads to."""
     where = f"--stage {row['stage']}{'' if target == 'local' else f' --target {target}'}"
     if row["previous_version"]:
-        return f"runbook step 95_rollback {where}", f"back to model {row['previous_version']}"
-    return f"runbook step 99_teardown {where}", "nothing served before: this removes the endpoint"
+        return f"{hint.RUNBOOK} step 95_rollback {where}", f"back to model {row['previous_version']}"
+    return f"{hint.RUNBOOK} step 99_teardown {where}", "nothing served before: this removes the endpoint"
 
 
 def in_the_clear(this: Run) -> str:

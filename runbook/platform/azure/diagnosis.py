@@ -9,6 +9,7 @@ from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from typing import Any
 
+from runbook import hint
 from runbook.errors import NotFound, PlatformError
 
 
@@ -83,7 +84,7 @@ RULES = (
         (),
         r"ResourceNotReady|crashed|UserScript|ImagePull",
         "the deployment's container did not come up, most often because init of score.py failed",
-        "read the log, then try the same files here: runbook step 60_deploy --target local --stage dev",
+        f"read the log, then try the same files here: {hint.line('step', '60_deploy', '--target', 'local', '--stage', 'dev')}",
     ),
     Rule((500, 502, 503, 504), "", "Azure failed on its side, after the retries too", "run the step again"),
     Rule(

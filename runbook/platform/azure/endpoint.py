@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Literal
 
-from runbook import repository
+from runbook import hint, repository
 from runbook.errors import NotFound, PlatformError
 from runbook.platform import files
 from runbook.platform.azure import workspace
@@ -168,7 +168,7 @@ def _read(at: Workspace, stage: Stage) -> Endpoint:
     found = find(at, stage)
     if found is None:
         name = files.endpoint(stage)["name"]
-        raise NotFound(f"The endpoint {name} does not exist.\nNext: runbook step 60_deploy --stage {stage}")
+        raise NotFound(f"The endpoint {name} does not exist.\nNext: {hint.RUNBOOK} step 60_deploy --stage {stage}")
     return found
 
 

@@ -21,6 +21,7 @@ from typing import Any
 
 import msgspec
 
+from runbook import hint
 from runbook.errors import PlatformError, RunbookError
 from runbook.platform.local import adoption, channel, home, logs, names, process, state
 from runbook.platform.local.book import Book, say
@@ -180,7 +181,7 @@ async def _live(of: Home, name: str, pipe: Any) -> None:
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
-        raise PlatformError(f"Another controller of {name} is alive. See `runbook status`.") from None
+        raise PlatformError(f"Another controller of {name} is alive. See: {hint.line('status')}") from None
     endpoint = state.load(state.path(of, name))
     if endpoint is None:
         raise PlatformError(f"{state.path(of, name)} is missing: there is no endpoint {name} to control.")

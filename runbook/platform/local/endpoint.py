@@ -13,7 +13,7 @@ from typing import Any
 
 import msgspec
 
-from runbook import repository
+from runbook import hint, repository
 from runbook.errors import NotFound, PlatformError, UsageError
 from runbook.platform import base, files
 from runbook.platform.base import OWNER_TAG, Change, Keys, ModelVersion, Stage
@@ -34,7 +34,7 @@ def create(of: Home, stage: Stage) -> Change[base.Endpoint]:
     kubernetes = "kubernetes" in str(document.get("$schema", "")).lower() or "compute" in document
     if kubernetes and cluster.find(of) is None:
         raise NotFound(
-            f"The cluster that {name} runs on does not exist. Run first: runbook step 50_create_cluster --stage {stage}"
+            f"The cluster that {name} runs on does not exist. Run first: {hint.RUNBOOK} step 50_create_cluster --stage {stage}"
         )
     call = f"local: create endpoint {name}"
     with of.lock(f"create {name}"):
@@ -172,7 +172,7 @@ def _needed(of: Home, stage: Stage) -> str:
     name = _name(stage)
     if not _exists(of, name):
         raise NotFound(
-            f"Endpoint {name} does not exist in {of.path}. Run first: runbook step 60_deploy --stage {stage}"
+            f"Endpoint {name} does not exist in {of.path}. Run first: {hint.RUNBOOK} step 60_deploy --stage {stage}"
         )
     return name
 

@@ -23,6 +23,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from runbook import hint
 from runbook.errors import Busy, PlatformError
 
 VERSION = 1
@@ -93,7 +94,7 @@ def open_home(path: Path) -> Home:
     if found != VERSION:
         raise PlatformError(
             f"{path} has state version {found!r}, wanted {VERSION}: another release of the runbook wrote it. Use that release, "
-            "or run its `runbook down` and point RUNBOOK_HOME at an empty folder."
+            f"or run its `{hint.line('down')}` and point RUNBOOK_HOME at an empty folder."
         )
     return Home(path)
 
@@ -135,11 +136,11 @@ def read_json(path: Path) -> dict[str, Any]:
         document = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise PlatformError(
-            f"{path} cannot be read as JSON ({error}). Run `runbook down`, then delete this file."
+            f"{path} cannot be read as JSON ({error}). Run `{hint.line('down')}`, then delete this file."
         ) from error
     if not isinstance(document, dict):
         raise PlatformError(
-            f"{path} holds {type(document).__name__}, wanted a mapping. Run `runbook down`, then delete it."
+            f"{path} holds {type(document).__name__}, wanted a mapping. Run `{hint.line('down')}`, then delete it."
         )
     return document
 

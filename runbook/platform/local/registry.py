@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from runbook import hint
 from runbook.errors import NotFound, PlatformError, UsageError
 from runbook.platform.base import CHAMPION, OWNER_TAG, Change, ModelVersion
 from runbook.platform.local import home, names, store
@@ -80,7 +81,9 @@ def download(of: Home, name: str, version: str, into: Path) -> Path:
     """Download a version below ``into`` and return its model.onnx; PlatformError when its bytes are not the registered ones."""
     found = find(of, name, version, None)
     if found is None:
-        raise NotFound(f"Model {name} has no version {version} in {of.path}. Run first: runbook step 40_register")
+        raise NotFound(
+            f"Model {name} has no version {version} in {of.path}. Run first: {hint.RUNBOOK} step 40_register"
+        )
     with store.errors(f"download {name} version {version}"):
         return _download(of, found.source, into, found.digest)
 
@@ -136,7 +139,7 @@ def _logged_model(client: MlflowClient, source: str) -> tuple[str, str | None]:
         for output in sorted(outputs, key=lambda o: o.step, reverse=True):
             if client.get_logged_model(output.model_id).name == model_name:
                 return f"models:/{output.model_id}", run_id
-        raise NotFound(f"Run {run_id} logged no model called {model_name!r}. Run first: runbook step 20_train")
+        raise NotFound(f"Run {run_id} logged no model called {model_name!r}. Run first: {hint.RUNBOOK} step 20_train")
     model_id = source.removeprefix("models:/")
     if not model_id.startswith("m-"):
         raise UsageError(f"source is {source!r}, wanted runs:/RUN/NAME or models:/m-ID: what the training logged.")

@@ -9,6 +9,7 @@ from typing import Literal
 
 import msgspec
 
+from runbook import hint
 from runbook.errors import PlatformError
 from runbook.platform import base
 from runbook.platform.base import Profile, Stage
@@ -144,5 +145,6 @@ def load(file: Path) -> Endpoint | None:
         return None
     except (msgspec.DecodeError, OSError) as error:
         raise PlatformError(
-            f"{file} is damaged ({error}). Run `runbook down`, delete the folder {file.parent}, and deploy this stage again."
+            f"{file} is damaged ({error}). Run `{hint.line('down')}`, delete the folder {file.parent}, "
+            "and deploy this stage again."
         ) from error
