@@ -11,8 +11,9 @@ from xml.etree import ElementTree
 
 from runbook import repository, scoring
 from runbook.cases import Case
+from runbook.load import REQUEST_ID
 from runbook.platform.base import Stage
-from runbook.scoring import REQUEST_ID, SERVICE_REQUEST_ID, Answer, Client, Reply
+from runbook.scoring import SERVICE_REQUEST_ID, Answer, Client, Reply
 
 if TYPE_CHECKING:
     import pandas as pd
