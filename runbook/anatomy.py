@@ -21,7 +21,7 @@ ROWS = ("Changes", "Needs", "Takes", "Checks", "Undo")
 WORKBENCH = ("00_explore", "20_train")
 # What notebooks may take of the package: the engine runs them and is none of their business.
 OWN_MODULES = {"check", "connect", "handoff"} | {"model", "training", "figures", "gate"}
-OWN_MODULES |= {"scoring", "cases", "outcome", "load", "latency", "replicas"}
+OWN_MODULES |= {"scoring", "cases", "outcome", "load", "latency", "replicas", "release"}
 MAX_CELLS, MAX_LINES, MAX_WORDS = 40, 15, 110
 RUN_PARAMETERS = ("target", "stage", "run_id")
 FORBIDDEN = {

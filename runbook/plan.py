@@ -261,9 +261,7 @@ def _explain(failed: Result, this: Manifest, command: str) -> str:
     name = Step(failed.step, failed.stage).label
     what = failed.error["message"] if failed.error else failed.status
     again = lock.again(command, this.run_id)
-    return (
-        f"{name}: {failed.status}: {what}\n  Report: {this.folder / name / 'report.html'}\n  To go on: {again}"
-    )
+    return f"{name}: {failed.status}: {what}\n  Report: {this.folder / name / 'report.html'}\n  To go on: {again}"
 
 
 def single(name: str, stage: str | None) -> Step:
