@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from runbook import handoff, hint, manifest, repository
 from runbook.errors import HandoffMissing, RunError
@@ -12,10 +14,12 @@ from runbook.errors import HandoffMissing, RunError
 def take(source: str, run_id: str) -> str:
     """Copy CI's result (metadata/*.json) from an artifact folder or a run into this run; returns where it came from.
 
-    Raises RunError when the artifact is incomplete or its decision is fail.
+    Raises RunError when the artifact is incomplete, its decision is fail, or a step of that run's CI is not green.
     """
     folder = Path(source) if Path(source).is_dir() else repository.run_folder(source)
     command = hint.line("run", "ci")
+    if (folder / "manifest.json").exists():
+        _refuse_red(folder)
     documents = {
         name: handoff.read_json(folder / "metadata" / f"{name}.json", name, command) for name in handoff.METADATA
     }
@@ -36,11 +40,27 @@ def latest_ci(target: str) -> str:
     for this in manifest.everything():
         if this.target != target or (this.rehearsal and not manifest.rehearses(target)):
             continue  # its model was registered elsewhere, or with a stand-in
-        ci = [r for r in this.steps if r["stage"] is None]
-        green = {r["step"] for r in ci if r["status"] in ("passed", "not_needed")}
-        if "40_register" in green and len(green) == len(ci) and (this.folder / "metadata" / "model.json").exists():
+        registered = any(row["step"] == "40_register" for row in this.steps)
+        if registered and not _red(this.steps) and (this.folder / "metadata" / "model.json").exists():
             return this.run_id
     raise HandoffMissing(
         f"No green CI run on the {target} target here. Run first: {hint.line('run', 'ci')}, "
         "or name an artifact folder with --from."
     )
+
+
+def _refuse_red(folder: Path) -> None:
+    """Raise RunError when ``folder`` is that of a run whose CI is not green; a pipeline's artifact holds no manifest."""
+    document = handoff.read_json(folder / "manifest.json", "manifest", hint.line("run", "ci"))
+    red = _red(document["steps"])
+    if red:
+        name, status = red[0]["step"], red[0]["status"]
+        raise RunError(
+            f"{folder}: {name} is {status}, so its CI is not green and there is nothing to release. "
+            f"Go on with it first: {hint.line('run', '--resume', document['run_id'])}"
+        )
+
+
+def _red(rows: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """Return the rows of CI that are not green."""
+    return [row for row in rows if row["stage"] is None and row["status"] not in manifest.GREEN]

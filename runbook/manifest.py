@@ -16,6 +16,8 @@ from typing import Any
 from runbook import handoff, hint, origin, repository
 from runbook.errors import RunError
 
+# A run is green when each of its rows is one of these.
+GREEN = ("passed", "not_needed")
 # Written after the digests are taken, or views that are made again at will.
 UNSEALED = ("manifest.json", "index.html", "summary.md", "junit.xml", "events.jsonl")
 
@@ -57,6 +59,13 @@ class Manifest:
             self.steps.append(row)
         else:
             self.steps[at] = row
+
+    def outcome(self) -> str:
+        """Return what the rows add up to: passed only when every one is green, failed when one failed, else cancelled."""
+        found = {row["status"] for row in self.steps}
+        if found <= set(GREEN):
+            return "passed"
+        return "failed" if "failed" in found else "cancelled"
 
     def values(self, files: Sequence[Path], overrides: Sequence[str]) -> tuple[tuple[Path, ...], tuple[str, ...]]:
         """Return the params files and overrides that the run was given, with these new ones over them."""

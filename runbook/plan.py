@@ -118,7 +118,7 @@ def run(request: Request, platform: Platform, console: Console) -> Manifest:
         outcome = "cancelled"
         try:
             failed = _run_steps(request, parameters, this, platform, console, log, mask)
-            outcome = _outcome(this, failed)
+            outcome = "cancelled" if failed and failed.status == "cancelled" else this.outcome()
         finally:
             _end(this, outcome, platform, clock, log)
     if failed:
@@ -143,6 +143,9 @@ def _run_steps(
 
     def execute(number: int, s: Step) -> Result:
         console.step_started(number, s)
+        # Until there is a new verdict, an earlier one of the same step says nothing.
+        this.record(s.name, s.stage, s.label, "not_run", None)
+        this.save()
         now = resume.inputs(s, order, request.run_id)
         # Clearing up after a failure has time of its own, for it may be the run's deadline that failed.
         limits = Limits(request.cell_seconds, time.monotonic() + request.cell_seconds) if failed else whole
@@ -218,13 +221,6 @@ def _begin(request: Request) -> Manifest:
     this.status = "running"
     this.save()
     return this
-
-
-def _outcome(this: Manifest, failed: Result | None) -> str:
-    if failed:
-        return "cancelled" if failed.status == "cancelled" else "failed"
-    # A single step joins a run whose other steps may have failed before.
-    return "failed" if any(r["status"] == "failed" for r in this.steps) else "passed"
 
 
 def _end(this: Manifest, outcome: str, platform: Platform, clock: float, log: EventLog) -> None:

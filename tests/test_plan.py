@@ -283,6 +283,52 @@ def test_a_run_is_green_when_the_release_succeeds_after_a_rollback_that_failed(c
     assert error is None and manifest.load("r1").status == "passed"
 
 
+def rows(**status: str) -> manifest.Manifest:
+    """A run of CI with these statuses, as an earlier runner left it."""
+    this = manifest.Manifest("r1", "ci", "local", "runbook run ci", status="cancelled")
+    for name, word in status.items():
+        this.record(name.removeprefix("s"), None, name.removeprefix("s"), word, 1.0)
+    return this
+
+
+@pytest.mark.parametrize("red", ["failed", "cancelled", "not_run"])
+def test_a_later_step_does_not_make_a_run_green_whose_other_step_is_not(ci: Builder, red: str) -> None:
+    rows(s20_train=red, s49_delete_compute="passed").save()
+    _, error = go(request([Step("49_delete_compute", None)]))
+    assert error is None and statuses() == {"20_train": red, "49_delete_compute": "passed"}
+    assert manifest.load("r1").status == ("failed" if red == "failed" else "cancelled")
+    folder = repository.run_folder("r1")
+    for page in ("summary.md", "index.html"):
+        assert "Passed" not in (folder / page).read_text(encoding="utf-8").partition("Steps")[0], page
+    with pytest.raises(HandoffMissing, match="No green CI run"):
+        ci_result.latest_ci("local")
+
+
+def test_an_earlier_verdict_does_not_stand_for_a_step_that_was_killed_in_its_second_run(ci: Builder) -> None:
+    rows(s10_create_compute="passed", s49_delete_compute="passed").save()
+    ci("10_create_compute", "import os; os.kill(os.getppid(), 9)")
+    source = (
+        "import sys; sys.path.insert(0, 'tests'); import test_plan as t; from runbook import repository\n"
+        f"from pathlib import Path; repository.NOTEBOOKS = Path({str(repository.NOTEBOOKS)!r}); "
+        f"repository.PARAMS = Path({str(repository.PARAMS)!r})\n"
+        "t.go(t.request([t.Step('10_create_compute', None)]))"
+    )
+    subprocess.run([sys.executable, "-c", source], check=False, timeout=120, cwd=Path(__file__).parent.parent)
+    go(request([Step("49_delete_compute", None)]))
+    assert statuses()["10_create_compute"] == "not_run" and manifest.load("r1").status == "cancelled"
+
+
+def test_cd_takes_no_result_from_a_run_whose_ci_is_not_green() -> None:
+    folder = recorded.whole("r1")
+    assert ci_result.take("r1", "r2") == "r1"
+    this = manifest.load("r1")
+    this.record("49_delete_compute", None, "49_delete_compute", "cancelled", 1.0)
+    this.save()
+    for source in ("r1", str(folder)):
+        with pytest.raises(RunError, match="49_delete_compute is cancelled"):
+            ci_result.take(source, "r2")
+
+
 def test_cd_takes_no_result_of_a_ci_run_that_was_not_green_all_through() -> None:
     recorded.whole("r1")
     assert ci_result.latest_ci("local") == "r1"

@@ -15,6 +15,7 @@ from recorded import CI, DEV, PROD, check, endpoint, failed, whole, write
 
 from runbook import handoff, report
 from runbook.errors import RunError
+from runbook.report import evidence, verdict
 
 
 def page(folder: Path) -> BeautifulSoup:
@@ -368,3 +369,16 @@ def test_prod_without_tls_is_a_warning_on_page_and_summary(target: str, uri: str
     folder = whole(target=target, endpoints=[{**endpoint("prod", "12"), "scoring_uri": uri}])
     assert ("Requests and keys travel unencrypted" in text(page(folder), "section[aria-labelledby=serves]")) == warned
     assert ("Requests and keys travel unencrypted" in (folder / "summary.md").read_text()) == warned
+
+
+def test_a_run_is_not_shown_as_passed_when_the_verdict_of_one_step_is_red_or_missing() -> None:
+    for status in ("cancelled", "failed"):
+        folder = recorded.manifest("r1", [("20_train", None, status), ("49_delete_compute", None, "passed")])
+        recorded.result("r1", "20_train", None, status)
+        recorded.result("r1", "49_delete_compute", None, "passed")
+        assert evidence.run(folder).status == status
+    recorded.result("r1", "20_train", None, "passed")
+    assert evidence.run(folder).status == "failed"  # the row is red, whatever an earlier attempt has left
+    folder = recorded.manifest("r2", [("20_train", None, "passed")])
+    assert evidence.run(folder).status == "cancelled"
+    assert verdict.of(evidence.run(folder)).headline.startswith("Cancelled")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -99,7 +99,15 @@ class Run:
     @property
     def status(self) -> str:
         """The run's status as pages show it: a green rehearsal is rehearsed, not passed."""
-        return status(str(self.manifest["status"]), self.manifest)
+        return status(self.outcome, self.manifest)
+
+    @cached_property
+    def outcome(self) -> str:
+        """The manifest's status, but passed only when the verdict of every step is green as well."""
+        said = str(self.manifest["status"])
+        if said != "passed" or all(s.green for s in self.steps):
+            return said
+        return "failed" if any(s.status == "failed" for s in self.steps) else "cancelled"
 
     @cached_property
     def steps(self) -> tuple[StepRun, ...]:
@@ -213,7 +221,9 @@ def _listed(folder: Path, row: Mapping[str, Any]) -> StepRun:
     name = str(row["folder"])
     inside = name not in ("", ".", "..") and Path(name).name == name
     if row["status"] != "not_run" and inside:
-        return step_run(folder / name)
+        found = step_run(folder / name)
+        # The manifest's row is written last: when it is red, a green result.json is that of an earlier attempt.
+        return replace(found, status=row["status"]) if found.green and row["status"] not in GREEN else found
     return StepRun(name if inside else "", row["step"], row["stage"], "not_run", title=row["step"])
 
 

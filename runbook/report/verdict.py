@@ -27,7 +27,7 @@ def title(this: Run) -> str:
 def of(this: Run) -> Verdict:
     """Return the verdict on a run: a sentence, and the reason with wanted and found and what serves now."""
     reason = [_why(this), serves(this)]
-    if this.manifest["status"] in ("failed", "cancelled") and _untouched(this):
+    if this.outcome in ("failed", "cancelled") and _untouched(this):
         reason.append("No step of prod ran.")
     found = Verdict(_headline(this), " ".join(part for part in reason if part))
     return rehearsed(found) if this.rehearsal else found
@@ -35,7 +35,7 @@ def of(this: Run) -> Verdict:
 
 def serves(this: Run) -> str:
     """Return which model version serves which stage, as one sentence; a run that has not ended has not looked yet."""
-    if this.manifest["status"] == "running":
+    if this.outcome == "running":
         again = lock.again(str(this.manifest["command"]), this.run_id)
         return f"When nothing runs any more, it was killed. Go on with: {again}"
     rows, where = this.manifest["endpoints"], "in the stand-in " if this.rehearsal else ""
@@ -67,7 +67,7 @@ def in_the_clear(this: Run) -> str:
 
 
 def _headline(this: Run) -> str:
-    status, stopped = this.manifest["status"], this.stopped_at
+    status, stopped = this.outcome, this.stopped_at
     if status == "running":
         done = sum(s.status != "not_run" for s in this.steps)
         return f"Running: {done} of {words.count(len(this.steps), 'step')} done"
@@ -101,7 +101,7 @@ def _green(this: Run) -> str:
 def _why(this: Run) -> str:
     stopped, decision = this.stopped_at, this.decision
     decided = words.sentence(words.short(decision["reason"], 400)) if decision else ""
-    if stopped is None or this.manifest["status"] == "running" or _refused(this):
+    if stopped is None or this.outcome == "running" or _refused(this):
         return decided
     return verdict(stopped).reason
 
