@@ -10,6 +10,7 @@ from __future__ import annotations
 import datetime as dt
 import hashlib
 import json
+import math
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
@@ -25,6 +26,8 @@ from papermill.iorw import papermill_io
 from runbook import check, handoff, repository
 from runbook.events import EventLog, Mask, MaskedNotebooks
 
+# Seconds that a cell's last output may take after the cell has ended; nbclient's own 4 are short for a busy machine.
+OUTPUT_SECONDS = 60
 Status = Literal["passed", "failed", "not_needed", "not_run", "cancelled"]
 OnCell = Callable[[int, int, str], None]
 
@@ -90,6 +93,7 @@ class Execution:
         self.current: str | None = None
         self.ok: set[str] = set()
         self.timed_out = ""
+        self.cell_ends = math.inf
 
     def start(self, cell: Any, cell_index: int) -> None:
         """Note that a cell begins."""
@@ -112,7 +116,14 @@ class Execution:
         self.timed_out = (
             "the run's deadline" if left < self.limits.cell else f"the deadline of {self.limits.cell:.0f} s per cell"
         )
-        return max(1, int(min(self.limits.cell, left)))
+        seconds = max(1, int(min(self.limits.cell, left)))
+        self.cell_ends = time.monotonic() + seconds
+        return seconds
+
+    @property
+    def overdue(self) -> bool:
+        """Whether the cell that runs has used up its time."""
+        return time.monotonic() >= self.cell_ends
 
     @property
     def finished(self) -> int:
@@ -200,11 +211,19 @@ def _execute(
             on_cell_start=execution.start,
             on_cell_executed=execution.executed,
             timeout_func=execution.timeout,
+            iopub_timeout=OUTPUT_SECONDS,
             extra_arguments=["--IPKernelApp.log_level=50"],
         )
     except PapermillExecutionError as error:
         return "failed", _error(error.ename, error.evalue, execution.current)
     except CellTimeoutError:
+        # nbclient raises the same class for its deadline and for output that does not arrive after the cell's end.
+        if not execution.overdue:
+            message = (
+                f"The cell ended, but its output did not arrive within {OUTPUT_SECONDS} s. "
+                "Most often it is too large: print or show less of it."
+            )
+            return "failed", _error("OutputLost", message, execution.current)
         return "failed", _error(
             "DeadlineExceeded", f"The cell was stopped at {execution.timed_out}.", execution.current
         )

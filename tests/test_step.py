@@ -64,6 +64,29 @@ def test_a_cell_beyond_its_deadline_fails_the_step(build: Builder) -> None:
     assert "per cell" in (result.error["message"] or "")
 
 
+def test_output_that_does_not_arrive_is_not_called_a_deadline(build: Builder, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(step, "OUTPUT_SECONDS", 1)
+    # Without the word "idle" the client waits for more output of a cell that has long replied.
+    silence = "get_ipython().kernel._publish_status = lambda *a, **k: None"
+    build("20_train", HOLDS, silence)
+    result = run(cell_seconds=60)
+    assert result.error and result.error["class"] == "OutputLost"
+    assert "did not arrive within 1 s" in (result.error["message"] or "")
+    assert "deadline" not in (result.error["message"] or "")
+
+
+def test_output_may_take_longer_than_the_clients_own_four_seconds(build: Builder) -> None:
+    # The word that ends a cell's output comes six seconds after the cell's reply.
+    late = (
+        "kernel = get_ipython().kernel; publish = kernel._publish_status\n"
+        "def slowly(status, *a, **k):\n"
+        "    kernel.io_loop.call_later(6, publish, status, *a, **k) if status == 'idle' else publish(status, *a, **k)\n"
+        "kernel._publish_status = slowly"
+    )
+    build("20_train", HOLDS, late)
+    assert run(cell_seconds=60).status == "passed"
+
+
 def test_a_run_beyond_its_deadline_fails_the_step(build: Builder) -> None:
     build("20_train", HOLDS, "import time; time.sleep(60)")
     result = run(run_seconds=3)
