@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-from runbook import artifact, job, lock, manifest, params, report, repository, resume, step
+from runbook import artifact, hint, job, lock, manifest, params, release, report, repository, resume, step
 from runbook.errors import StepFailed, UsageError
 from runbook.events import EventLog, Mask
 from runbook.manifest import Manifest
@@ -25,8 +25,10 @@ UNDO = ("95_rollback", "99_teardown")
 ALWAYS = {"49_delete_compute": "10_create_compute"}
 # Made for one step and deleted after it: whether it still stands says nothing, whether that step runs again says all.
 NEEDED_BY = {"10_create_compute": "20_train"}
-# Runs when the step fails, so that nothing stays half released.
-ON_FAILURE = {"90_release": "95_rollback"}
+# Runs when the step fails or is interrupted, so that nothing stays half released.
+ON_FAILURE = {release.STEP: release.UNDO}
+# An interrupted release is taken back within this many seconds: a cancelled agent gives its clean-up five minutes.
+UNDO_SECONDS = 240.0
 
 _CI_STEPS = [Step(name, None) for name in CI]
 _CD_STEPS = [
@@ -119,6 +121,8 @@ def run(request: Request, platform: Platform, console: Console) -> Manifest:
         try:
             failed = _run_steps(request, parameters, this, platform, console, log, mask)
             outcome = "cancelled" if failed and failed.status == "cancelled" else this.outcome()
+        except KeyboardInterrupt:
+            raise StepFailed(f"The run was interrupted.{_go_on(this, request.command)}") from None
         finally:
             _end(this, outcome, platform, clock, log)
     if failed:
@@ -148,7 +152,10 @@ def _run_steps(
         this.save()
         now = resume.inputs(s, order, request.run_id)
         # Clearing up after a failure has time of its own, for it may be the run's deadline that failed.
-        limits = Limits(request.cell_seconds, time.monotonic() + request.cell_seconds) if failed else whole
+        seconds = request.cell_seconds
+        if failed and failed.status == "cancelled" and s.name in ON_FAILURE.values():
+            seconds = min(seconds, UNDO_SECONDS)
+        limits = Limits(seconds, time.monotonic() + seconds) if failed else whole
         away = None
         if not request.here:
             away = job.run(s, request.target, request.run_id, parameters[s], now, platform, mask)
@@ -182,7 +189,9 @@ def _run_steps(
         result = execute(number, s)
         if not result.green and not failed:
             failed = result
-            if s.name in ON_FAILURE and result.status == "failed":
+            if s.name in ON_FAILURE:
+                if result.status == "cancelled":
+                    console.note(f"{s.label} was interrupted: taking it back, which ends within {UNDO_SECONDS:.0f} s")
                 execute(number, Step(ON_FAILURE[s.name], s.stage))
     return failed
 
@@ -256,8 +265,15 @@ def _endpoints(platform: Platform) -> list[dict[str, Any]]:
 def _explain(failed: Result, this: Manifest, command: str) -> str:
     name = Step(failed.step, failed.stage).label
     what = failed.error["message"] if failed.error else failed.status
-    again = lock.again(command, this.run_id)
-    return f"{name}: {failed.status}: {what}\n  Report: {this.folder / name / 'report.html'}\n  To go on: {again}"
+    return f"{name}: {failed.status}: {what}\n  Report: {this.folder / name / 'report.html'}{_go_on(this, command)}"
+
+
+def _go_on(this: Manifest, command: str) -> str:
+    lines = [f"To go on: {lock.again(command, this.run_id)}"]
+    for stage in release.unfinished(this.folder):
+        undo = hint.step(release.UNDO, this.run_id, stage, this.target)
+        lines.append(f"The release to {stage} was broken off and not taken back. Take it back with: {undo}")
+    return "".join(f"\n  {line}" for line in lines)
 
 
 def single(name: str, stage: str | None) -> Step:

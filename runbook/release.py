@@ -6,12 +6,15 @@ The endpoint itself records each release in four tags, so that a rollback needs 
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 from runbook.platform.base import Endpoint
 
 STEP = "90_release"
+UNDO = "95_rollback"
 
 
 @dataclass(frozen=True)
@@ -52,3 +55,29 @@ def plan(endpoint: Endpoint, slot: str, run_id: str, rollback_target_needed: boo
     # A run that goes on after its traffic has moved is not idle: the move is its own.
     ours = written.items() <= endpoint.tags.items()
     return Release(not moved or ours or tags != dict(endpoint.tags), {slot: 100}, tags, target)
+
+
+def unfinished(run: Path) -> list[str]:
+    """Return the stages on which a release of the run in this folder neither ended well nor was rolled back.
+
+    Reads what the steps left on disk, so that it also answers for a run whose runner was killed.
+    """
+    stages = []
+    for stage in ("dev", "prod"):
+        release, rollback = run / f"{STEP}-{stage}", run / f"{UNDO}-{stage}"
+        begun = release / "executed.ipynb"
+        if not begun.exists() or _green(release):
+            continue
+        # A rollback of an earlier attempt says nothing about this one.
+        later = _green(rollback) and (rollback / "result.json").stat().st_mtime_ns >= begun.stat().st_mtime_ns
+        if not later:
+            stages.append(stage)
+    return stages
+
+
+def _green(step: Path) -> bool:
+    try:
+        result = json.loads((step / "result.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+    return isinstance(result, dict) and result.get("status") in ("passed", "not_needed")

@@ -15,7 +15,7 @@ import recorded
 from built import HOLDS, Builder
 
 from runbook import artifact as ci_result
-from runbook import handoff, manifest, plan, repository, resume
+from runbook import handoff, manifest, plan, release, repository, resume
 from runbook.errors import HandoffMissing, ParamsError, RunError, StepFailed, UsageError
 from runbook.step import Result, Step
 
@@ -155,6 +155,58 @@ def test_a_failed_release_is_rolled_back(ci: Builder) -> None:
     lines, error = go(request([Step("90_release", "prod")]))
     assert error and "90_release-prod" in str(error)
     assert statuses() == {"90_release-prod": "failed", "95_rollback-prod": "passed"}
+
+
+INTERRUPTED = "import os, signal, time; os.kill(os.getppid(), signal.SIGINT); time.sleep(60)"
+
+
+def test_an_interrupted_release_is_taken_back_and_the_run_stays_cancelled(ci: Builder) -> None:
+    ci("90_release", INTERRUPTED)
+    ci("95_rollback", HOLDS)
+    lines, error = go(request([Step("90_release", "prod"), Step("95_rollback", "dev")]))
+    assert statuses() == {
+        "90_release-prod": "cancelled", "95_rollback-dev": "not_run", "95_rollback-prod": "passed",
+    }  # fmt: skip
+    assert manifest.load("r1").status == "cancelled"
+    assert "90_release-prod was interrupted: taking it back, which ends within 240 s" in lines
+    assert error and "Take it back with" not in str(error)
+
+
+def test_a_release_that_could_not_be_taken_back_says_the_command_that_does_it(ci: Builder) -> None:
+    ci("90_release", INTERRUPTED)
+    ci("95_rollback", INTERRUPTED)
+    _, error = go(request([Step("90_release", "prod")]))
+    assert statuses() == {"90_release-prod": "cancelled", "95_rollback-prod": "cancelled"}
+    undo = ".venv/bin/runbook step 95_rollback --run-id r1 --stage prod"
+    assert error and f"The release to prod was broken off and not taken back. Take it back with: {undo}" in str(error)
+
+
+def test_a_rollback_of_an_earlier_attempt_does_not_answer_for_a_later_one(ci: Builder) -> None:
+    ci("90_release", "1 / 0")
+    ci("95_rollback", HOLDS)
+    go(request([Step("90_release", "prod")]))
+    folder = repository.run_folder("r1")
+    assert release.unfinished(folder) == []
+    ci("90_release", "import os; os.kill(os.getppid(), 9)")
+    source = (
+        "import sys; sys.path.insert(0, 'tests'); import test_plan as t; from runbook import repository\n"
+        f"from pathlib import Path; repository.NOTEBOOKS = Path({str(repository.NOTEBOOKS)!r}); "
+        f"repository.PARAMS = Path({str(repository.PARAMS)!r})\n"
+        "t.go(t.request([t.Step('90_release', 'prod')], resume=True))"
+    )
+    subprocess.run([sys.executable, "-c", source], check=False, timeout=120, cwd=Path(__file__).parent.parent)
+    assert release.unfinished(folder) == ["prod"]
+
+
+def test_an_interrupt_between_two_steps_says_how_to_go_on(ci: Builder) -> None:
+    class Impatient(Heard):
+        def step_started(self, number: int, this: Step) -> None:
+            if this.name == "30_evaluate":
+                raise KeyboardInterrupt
+
+    with pytest.raises(StepFailed, match="The run was interrupted.\n  To go on: .venv/bin/runbook run --resume r1"):
+        plan.run(request(), NoPlatform(), Impatient())  # type: ignore[arg-type]
+    assert manifest.load("r1").status == "cancelled"
 
 
 def test_a_misspelt_parameter_is_refused_before_anything_starts(ci: Builder, params_files: Path) -> None:
