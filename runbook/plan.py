@@ -11,7 +11,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-from runbook import artifact, hint, job, lock, manifest, params, release, report, repository, resume, step
+from runbook import (
+    artifact,
+    hint,
+    job,
+    lock,
+    manifest,
+    params,
+    release,
+    report,
+    repository,
+    resume,
+    side_channel,
+    step,
+)
 from runbook.errors import StepFailed, UsageError
 from runbook.events import EventLog, Mask
 from runbook.manifest import Manifest
@@ -103,11 +116,12 @@ def run(request: Request, platform: Platform, console: Console) -> Manifest:
     Holds the target's lock. Raises StepFailed, naming the step and its report, when a step is not green.
     """
     parameters = resolve(request)
-    with lock.hold(request.target, request.run_id, request.command) as killed:
+    with lock.hold(request.target, request.run_id, request.command) as killed, side_channel.opened(request.target):
         if request.resume:
             resume.refuse_stale(request.run_id, platform)
         this = _begin(request)
-        mask = Mask(platform.secrets)
+        # Keys that a platform reads in a kernel are not known to the platform object here.
+        mask = Mask(lambda: [*platform.secrets(), *side_channel.secrets()])
         log = EventLog(this.folder / "events.jsonl", request.run_id, mask)
         log.write("run_started", plan=request.name, target=request.target, command=request.command)
         console.run_started(request.run_id, len(request.steps), this.folder / "index.html")

@@ -23,7 +23,7 @@ from nbclient.exceptions import CellTimeoutError, DeadKernelError
 from papermill.exceptions import PapermillExecutionError
 from papermill.iorw import papermill_io
 
-from runbook import check, handoff, repository
+from runbook import check, handoff, repository, side_channel
 from runbook.events import EventLog, Mask, MaskedNotebooks
 
 # Seconds that a cell's last output may take after the cell has ended; nbclient's own 4 are short for a busy machine.
@@ -156,6 +156,7 @@ def run(
 
     execution = Execution(source.cells, limits, on_cell, note)
     log.write("step_started", step.label, notebook=step.notebook.name, parameters=dict(parameters))
+    side_channel.forget_operation()
     began, clock = dt.datetime.now(dt.UTC), time.monotonic()
     status, error = _execute(step, folder, dict(parameters), execution, mask)
     executed = _read(folder / "executed.ipynb")
@@ -224,16 +225,14 @@ def _execute(
                 "Most often it is too large: print or show less of it."
             )
             return "failed", _error("OutputLost", message, execution.current)
-        return "failed", _error(
-            "DeadlineExceeded", f"The cell was stopped at {execution.timed_out}.", execution.current
-        )
+        return "failed", _stopped("DeadlineExceeded", f"The cell was stopped at {execution.timed_out}.", execution)
     except DeadKernelError:
         message = (
             "The kernel died while this cell ran: killed from outside, out of memory, or ended by the code itself."
         )
-        return "failed", _error("KernelDied", message, execution.current)
+        return "failed", _stopped("KernelDied", message, execution)
     except KeyboardInterrupt:
-        return "cancelled", _error("Cancelled", "The run was interrupted.", execution.current)
+        return "cancelled", _stopped("Cancelled", "The run was interrupted.", execution)
     if execution.finished < len(execution.code):
         message = f"The notebook ended itself: {execution.finished} of {len(execution.code)} cells ran to their end."
         return "failed", _error("LeftEarly", message, execution.current)
@@ -248,6 +247,11 @@ def _key(step: Step, cell: str, parameters: Mapping[str, Any], inputs: Mapping[s
 
 def _error(name: str, message: str, cell: str | None) -> dict[str, str | None]:
     return {"class": name, "message": message, "cell": cell}
+
+
+def _stopped(name: str, message: str, execution: Execution) -> dict[str, str | None]:
+    # A service does not stop because its caller was stopped.
+    return _error(name, " ".join(filter(None, [message, side_channel.going_on()])), execution.current)
 
 
 def _masked(error: dict[str, str | None] | None, mask: Mask) -> dict[str, str | None] | None:

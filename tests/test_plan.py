@@ -97,6 +97,18 @@ def statuses(run_id: str = "r1") -> dict[str, str]:
     return {row["folder"]: row["status"] for row in manifest.load(run_id).steps}
 
 
+def test_a_key_that_only_a_kernel_has_read_is_masked_in_every_file_and_word_of_the_run(ci: Builder) -> None:
+    key = "an-endpoint-key-0123456789"
+    read = f"from runbook.platform.base import Keys\nkeys = Keys({key!r}, {key[::-1]!r})"
+    ci("20_train", HOLDS, read, "print(keys.primary)", "raise ValueError('refused ' + keys.primary)")
+    lines, error = go(request())
+    assert error and "refused [masked]" in str(error)
+    assert not [line for line in lines if key in line]
+    files = [p for p in repository.run_folder("r1").rglob("*") if p.is_file()]
+    assert [p for p in files if key in p.read_text(errors="replace")] == []
+    assert len(files) > 10
+
+
 def test_the_plans_are_the_fixed_ones() -> None:
     assert [s.label for s in plan.PLANS["all"]] == [
         "10_create_compute", "20_train", "30_evaluate", "40_register", "49_delete_compute",

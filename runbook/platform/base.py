@@ -14,6 +14,7 @@ from typing import Any, Generic, Literal, Protocol, TypeVar
 
 import yaml
 
+from runbook import side_channel
 from runbook.platform import files
 
 Stage = Literal["dev", "prod"]
@@ -105,10 +106,13 @@ class Endpoint:
 
 @dataclass(frozen=True)
 class Keys:
-    """The two keys of an endpoint; never shown."""
+    """The two keys of an endpoint; never shown, and told to the runner's mask as soon as they are known here."""
 
     primary: str = field(repr=False)
     secondary: str = field(repr=False)
+
+    def __post_init__(self) -> None:
+        side_channel.tell_secrets(self.primary, self.secondary)
 
 
 @dataclass(frozen=True)
