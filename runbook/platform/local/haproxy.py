@@ -50,9 +50,12 @@ def _candidate() -> Path:
 @functools.cache
 def _version(binary: Path, changed: int) -> str:
     try:
-        done = subprocess.run([str(binary), "-v"], capture_output=True, text=True, timeout=10, check=False)
+        done = subprocess.run([str(binary), "-vv"], capture_output=True, text=True, timeout=10, check=False)
     except (OSError, subprocess.TimeoutExpired) as error:
-        raise PlatformError(f"{binary} -v failed: {error}. {_install()}") from error
+        raise PlatformError(f"{binary} -vv failed: {error}. {_install()}") from error
+    # Everybody's build has Lua; without it HAProxy would refuse the configuration in words of its own.
+    if " -LUA " in done.stdout:
+        raise PlatformError(f"{binary} is built without Lua, which the router needs. {_install()}")
     match = re.search(r"version (\d+\.\d+[^\s-]*)", done.stdout)
     return match.group(1) if match else ""
 

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from runbook.errors import PlatformError
-from runbook.platform.local import haproxy, home, logs, process, routing
+from runbook.platform.local import haproxy, home, logs, process, refusal, routing
 from runbook.platform.local.process import Process
 from runbook.platform.local.serving import Serving
 from runbook.platform.local.state import Endpoint, Replica
@@ -37,6 +37,7 @@ class Router:
             routing.CONFIG: routing.render(endpoint, self.sockets),
             routing.TRAFFIC: routing.traffic_map(endpoint),
             routing.DEPLOYMENTS: routing.deployments_map(endpoint),
+            refusal.SCRIPT: refusal.script(),
         }
         for name, text in texts.items():
             if self._texts.get(name) != text:

@@ -21,12 +21,11 @@ import json
 from collections.abc import Mapping
 from pathlib import Path
 
+from runbook.platform.local import connections, refusal
 from runbook.platform.local.serving import Serving
 from runbook.platform.local.state import Deployment, Endpoint, Replica
 
 CONFIG, TRAFFIC, DEPLOYMENTS, KEYS = "haproxy.cfg", "traffic.map", "deployments.map", "keys.lst"
-# score.py refuses far smaller bodies, in words that its caller understands; this one only protects the memory.
-LARGEST_BODY = 16 * 1024 * 1024
 PIN, CLIENT_ID = "azureml-model-deployment", "x-ms-client-request-id"
 MODEL_STATUS, MODEL_REASON = "ms-azureml-model-error-statuscode", "ms-azureml-model-error-reason"
 # A connect check only: a check that asks for GET / would wait behind busy workers and take busy replicas out.
@@ -40,10 +39,11 @@ global
   # One thread keeps one strict queue; without noreuseport two homes could share a port without noticing.
   nbthread 1
   noreuseport
-  maxconn 4000
+  maxconn {connections}
   hard-stop-after {patience}s
-  # A request that fits here can be sent again when its replica dies.
-  tune.bufsize 327680
+  # The whole request is kept, so that it can be sent again when its replica dies.
+  tune.bufsize {buffer}
+  lua-load {refusal}
 defaults
   mode http
   log global
@@ -52,6 +52,8 @@ defaults
   option http-buffer-request
   option abortonclose
   option idle-close-on-response
+  # Azure's routers speak HTTP/1.1 here; one protocol has fewer forms of a body to bound.
+  option disable-h2-upgrade
   timeout http-request 10s
   timeout http-keep-alive 60s
   timeout client {patience}s
@@ -72,12 +74,13 @@ frontend {name}
   log-format '{log}'
   # As documented for Azure: x-request-id is always the service's own, the client's id is cleaned and cut at 40 characters.
   http-request set-var(txn.id) uuid()
-  http-request set-header x-request-id %[var(txn.id)]
-  http-after-response set-header x-request-id %[var(txn.id)]
   http-request set-var(txn.client_id) 'req.fhdr({client_id}),regsub("[^A-Za-z0-9_-]",,g),bytes(0,40)'
+  http-after-response set-header x-request-id %[var(txn.id)]
+  http-after-response set-header {client_id} %[var(txn.client_id)] if {{ var(txn.client_id) -m len gt 0 }}
+{size_rules}\
+  http-request set-header x-request-id %[var(txn.id)]
   http-request del-header {client_id}
   http-request set-header {client_id} %[var(txn.client_id)] if {{ var(txn.client_id) -m len gt 0 }}
-  http-after-response set-header {client_id} %[var(txn.client_id)] if {{ var(txn.client_id) -m len gt 0 }}
   http-request return status 401 content-type application/json string '{unauthorized}' hdr www-authenticate Bearer \
 unless {{ http_auth_bearer -m str -f {keys} }}
   http-request del-header authorization
@@ -90,10 +93,12 @@ unless {{ path {prefix}/score {prefix}/swagger.json }}
   http-request return status 404 content-type application/json string '{unknown}' if {{ req.hdr({pin}) -m found }} !served
   http-request return status {idle_status} content-type application/json string '{idle}' unless served
   http-after-response set-header {pin} %[var(txn.deployment)] if served
-  http-request return {large_status} content-type application/json string '{large}' if {{ req.body_size gt {largest} }}
   use_backend d_%[var(txn.deployment)]
 """
 _MANAGED_FRONTEND = f"""\
+  http-after-response set-header {MODEL_STATUS} %[status] if {{ var(txn.refused) -m found }}
+  http-after-response set-header {MODEL_REASON} "the request is too large" if {{ var(txn.refused) -m found }}
+  http-after-response set-status 424 reason "Failed Dependency" if {{ var(txn.refused) -m found }}
   http-after-response set-status 408 if {{ status 504 }}
   http-after-response set-status 429 if {{ status 503 }}
   http-after-response set-header {MODEL_STATUS} 502 if {{ status 502 }}
@@ -135,6 +140,9 @@ def render(endpoint: Endpoint, sockets: Path) -> str:
     parts = [
         _GLOBAL.format(
             sockets=sockets,
+            connections=connections.most(),
+            buffer=refusal.BUFFER_BYTES,
+            refusal=refusal.SCRIPT,
             patience=longest + 30,
             closed=_message("Replica closed connection before replying"),
             overloaded=_overloaded(endpoint),
@@ -148,7 +156,6 @@ def render(endpoint: Endpoint, sockets: Path) -> str:
 
 def _frontend(endpoint: Endpoint) -> str:
     kubernetes = endpoint.profile == "kubernetes"
-    too_large = f"status 424 hdr {MODEL_STATUS} 413 hdr {MODEL_REASON} body-too-large"
     return _FRONTEND.format(
         name=endpoint.name,
         port=endpoint.port,
@@ -159,9 +166,7 @@ def _frontend(endpoint: Endpoint) -> str:
         deployments=DEPLOYMENTS,
         pin=PIN,
         client_id=CLIENT_ID,
-        largest=LARGEST_BODY,
-        large_status="status 413" if kubernetes else too_large,
-        large=_message(f"The body is larger than {LARGEST_BODY} bytes"),
+        size_rules=refusal.RULES,
         idle_status=503 if kubernetes else 404,
         idle=_message(f"No deployment of {endpoint.name} has traffic"),
         unknown=_message(f"No ready deployment has the name in the header {PIN}"),

@@ -15,7 +15,7 @@ import msgspec
 
 from runbook import repository
 from runbook.errors import Busy, PlatformError
-from runbook.platform.local import channel, haproxy, logs, process, state
+from runbook.platform.local import channel, connections, haproxy, logs, process, state
 from runbook.platform.local.home import Home
 from runbook.platform.local.replica import START_S
 from runbook.platform.local.state import Endpoint
@@ -102,7 +102,9 @@ def _usable(of: Home, name: str) -> Answer | None:
 
 
 def _start(of: Home, name: str) -> Answer:
+    # Asked here first, so that what is missing is said in one sentence.
     haproxy.find()
+    connections.most()
     found = state.load(state.path(of, name))
     controller = state.own(of, found).controller if found is not None else None
     if controller is not None and process.alive(controller):

@@ -1,16 +1,18 @@
 from __future__ import annotations
 
+import resource
 import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from local_cloud import eventually
 
 from runbook.errors import PlatformError
 from runbook.platform import files
 from runbook.platform.base import Profile
-from runbook.platform.local import haproxy, routing, serving
+from runbook.platform.local import connections, haproxy, refusal, router, routing, serving
 from runbook.platform.local.process import Process
 from runbook.platform.local.state import Deployment, Endpoint, Replica
 
@@ -26,6 +28,31 @@ def fake(folder: Path, version: str) -> Path:
     path.write_text(f"#!/bin/sh\necho 'HAProxy version {version}-1 2022/01/01 - https://haproxy.org/'\n")
     path.chmod(0o755)
     return path
+
+
+def configure(folder: Path, profile: Profile, port: int) -> str:
+    """Write the configuration of an endpoint with two replicas, and return it."""
+    settings = serving.read(files.deployment("prod"), "prod", Path("code"), Path("models/Tiny/1"))
+    blue = Deployment("blue", "Tiny", "1", "digest", "code", "ready", settings, 1)
+    replicas = {f"r{n}": Replica(f"r{n}", "blue", 1, Process(n, "1"), f"{folder}/r{n}.sock", "ready") for n in (1, 2)}
+    endpoint = Endpoint(
+        "/home",
+        "titanic-prod",
+        "prod",
+        profile,
+        port,
+        {},
+        {"blue": 100},
+        {"blue": blue, "green": replace(blue, name="green", state="failed")},
+        replicas,
+    )
+    text = routing.render(endpoint, folder)
+    (folder / routing.CONFIG).write_text(text)
+    (folder / routing.TRAFFIC).write_text(routing.traffic_map(endpoint))
+    (folder / routing.DEPLOYMENTS).write_text(routing.deployments_map(endpoint))
+    (folder / routing.KEYS).write_text("key\n")
+    (folder / refusal.SCRIPT).write_text(refusal.script())
+    return text
 
 
 @pytest.mark.usefixtures("no_wheel")
@@ -73,27 +100,55 @@ def test_what_is_not_haproxy_is_refused(tmp_path: Path, monkeypatch: pytest.Monk
         haproxy.find()
 
 
+def test_a_haproxy_without_lua_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = fake(tmp_path, "2.9.1")
+    path.write_text(path.read_text() + "echo 'Feature list : +EPOLL -LUA +OPENSSL'\n")
+    monkeypatch.setenv(haproxy.OVERRIDE, str(path))
+    with pytest.raises(PlatformError, match="built without Lua"):
+        haproxy.find()
+
+
+@pytest.mark.parametrize(
+    ("open_files", "expected"), [(resource.RLIM_INFINITY, 409), (20_000, 409), (4096, 409), (868, 359), (278, 64)]
+)
+def test_the_limit_of_connections_follows_from_the_memory_budget_and_the_limit_of_open_files(
+    monkeypatch: pytest.MonkeyPatch, open_files: int, expected: int
+) -> None:
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (64, open_files))
+    assert connections.most() == expected
+    # Two buffers of each connection stay within 256 MiB.
+    assert expected * 2 * refusal.BUFFER_BYTES <= 256 * 1024 * 1024
+
+
+def test_too_few_open_files_are_refused_with_both_numbers(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (64, 277))
+    with pytest.raises(PlatformError, match=r"may open 277 files here, and the router needs 278: .*ulimit -n"):
+        connections.most()
+
+
+@pytest.mark.parametrize("open_files", [278, 868, 4096])
+def test_haproxy_starts_with_the_connections_computed_for_a_limit_of_open_files(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, open_files: int
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(resource, "getrlimit", lambda _: (open_files, open_files))
+        configure(tmp_path, "kubernetes", router.free_port("prod", 0))
+    argv = [str(haproxy.find()[0]), "-W", "-S", f"{tmp_path}/m.sock,mode,600", "-f", routing.CONFIG]
+    limit = f"import os, resource, sys; resource.setrlimit(7, ({open_files},) * 2); os.execv(sys.argv[1], sys.argv[1:])"
+    child = subprocess.Popen([sys.executable, "-c", limit, *argv], cwd=tmp_path, stderr=subprocess.PIPE, text=True)
+    try:
+        started = eventually(lambda: child.poll() is not None or (tmp_path / "admin.sock").exists())
+        assert started
+        assert child.poll() is None
+    finally:
+        child.terminate()
+        _, log = child.communicate(timeout=30)
+    assert "limit" not in log
+
+
 @pytest.mark.parametrize("profile", ["managed", "kubernetes"])
 def test_haproxy_accepts_the_configuration_without_a_warning(tmp_path: Path, profile: Profile) -> None:
-    settings = serving.read(files.deployment("prod"), "prod", Path("code"), Path("models/Tiny/1"))
-    blue = Deployment("blue", "Tiny", "1", "digest", "code", "ready", settings, 1)
-    replicas = {f"r{n}": Replica(f"r{n}", "blue", 1, Process(n, "1"), f"{tmp_path}/r{n}.sock", "ready") for n in (1, 2)}
-    endpoint = Endpoint(
-        "/home",
-        "titanic-prod",
-        "prod",
-        profile,
-        8699,
-        {},
-        {"blue": 100},
-        {"blue": blue, "green": replace(blue, name="green", state="failed")},
-        replicas,
-    )
-    text = routing.render(endpoint, tmp_path)
-    (tmp_path / routing.CONFIG).write_text(text)
-    (tmp_path / routing.TRAFFIC).write_text(routing.traffic_map(endpoint))
-    (tmp_path / routing.DEPLOYMENTS).write_text(routing.deployments_map(endpoint))
-    (tmp_path / routing.KEYS).write_text("key\n")
+    text = configure(tmp_path, profile, 8699)
     argv = [str(haproxy.find()[0]), "-c", "-f", routing.CONFIG]
     done = subprocess.run(argv, cwd=tmp_path, capture_output=True, text=True, timeout=30)
     assert (done.returncode, done.stderr) == (0, "")

@@ -1,18 +1,22 @@
 from __future__ import annotations
 
+import http.client
 import json
 import re
+import socket
 import time
 import uuid
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
+from urllib.parse import urlsplit
 
 import psutil
 import pytest
 from local_cloud import Cloud, Reply, eventually
 
 from runbook.platform.base import Stage
-from runbook.platform.local import routing
+from runbook.platform.local import refusal, routing
 
 STAGES: tuple[Stage, ...] = ("dev", "prod")
 
@@ -171,6 +175,64 @@ def test_a_body_as_large_as_score_accepts_can_be_posted(both: Cloud) -> None:
     assert both.post("prod", b" " * 262_144 + b"{}").document["length"] == 262_146
 
 
+MIB = 1024 * 1024
+TOO_LARGE: dict[Stage, int] = {"dev": 424, "prod": 413}
+
+
+@pytest.mark.parametrize("stage", STAGES)
+@pytest.mark.parametrize("size", [refusal.LARGEST_BODY + 1, MIB, 17 * MIB, 40 * MIB])
+@pytest.mark.parametrize("chunked", [False, True])
+def test_a_body_above_the_bound_gets_its_413_in_whatever_form_it_is_sent(
+    both: Cloud, stage: Stage, size: int, chunked: bool
+) -> None:
+    status, headers, content = _send(both, stage, size, chunked)
+    assert status == TOO_LARGE[stage]
+    assert json.loads(content) == {"message": f"The body is larger than {refusal.LARGEST_BODY} bytes"}
+    assert headers.get(routing.MODEL_STATUS) == ("413" if stage == "dev" else None)
+
+
+@pytest.mark.parametrize("chunked", [False, True])
+def test_the_largest_body_still_reaches_the_replica_whole(both: Cloud, chunked: bool) -> None:
+    status, _, content = _send(both, "prod", refusal.LARGEST_BODY, chunked)
+    assert (status, json.loads(content)["length"]) == (200, refusal.LARGEST_BODY)
+
+
+def test_a_body_in_the_smallest_chunks_is_bounded_too(both: Cloud) -> None:
+    status, _, _ = _send(both, "prod", refusal.LARGEST_BODY + 1, chunked=True, piece=64)
+    assert status == 413
+
+
+def test_long_headers_cannot_make_room_for_a_body_of_unknown_size(both: Cloud) -> None:
+    # Also of headers that the router replaces.
+    names = ("x-long", "x-longer", "x-request-id", routing.CLIENT_ID)
+    long = {name: "a" * 60_000 for name in names}
+    status, _, content = _send(both, "prod", MIB, chunked=True, more=long)
+    assert (status, "headers" in json.loads(content)["message"]) == (431, True)
+
+
+def test_a_small_content_length_beside_chunks_does_not_let_a_large_body_in(both: Cloud) -> None:
+    status, _, _ = _send(both, "prod", MIB, chunked=True, more={"content-length": "5"})
+    assert status in (400, 413)  # by the order of the two headers
+
+
+def test_a_client_that_waits_for_100_continue_gets_its_413(both: Cloud) -> None:
+    status, _, _ = _send(both, "prod", 17 * MIB, more={"expect": "100-continue"})
+    assert status == 413
+
+
+def test_a_wrong_key_with_a_large_body_is_answered_too(both: Cloud) -> None:
+    status, _, _ = _send(both, "prod", refusal.LARGEST_BODY, more={"authorization": "Bearer wrong"})
+    assert status == 401
+    status, _, _ = _send(both, "prod", 17 * MIB, more={"authorization": "Bearer wrong"})
+    assert status == 413
+
+
+def test_http_2_which_has_bodies_without_a_length_is_not_spoken(both: Cloud) -> None:
+    with socket.create_connection(("127.0.0.1", both.state("prod").port), timeout=30) as line:
+        line.sendall(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + b"\0\0\0\x04\0\0\0\0\0")
+        assert line.recv(12).startswith(b"HTTP/1.1 400")
+
+
 @pytest.mark.parametrize("evil", ['a"b', 'x","status":200,"y":"', "a" * 101, "a b", "\\"])
 def test_what_a_client_sends_cannot_forge_a_line_of_the_request_log(both: Cloud, evil: str) -> None:
     reply = both.post("prod", x_ms_client_request_id=evil, azureml_model_deployment=evil)
@@ -214,6 +276,32 @@ def test_the_clients_request_id_comes_back_cleaned_and_cut_at_40_characters(
 ) -> None:
     reply = both.post(stage, **({"x_ms_client_request_id": sent} if sent else {}))
     assert (reply.status, reply.headers.get("x-ms-client-request-id")) == (200, wanted)
+
+
+def _send(
+    both: Cloud,
+    stage: Stage,
+    size: int,
+    chunked: bool = False,
+    piece: int = 65_536,
+    more: Mapping[str, str] | None = None,
+) -> tuple[int, Mapping[str, str], bytes]:
+    """Post spaces with http.client, which sends all of the body before it reads the answer."""
+    address = urlsplit(both.state(stage).scoring_uri)
+    connection = http.client.HTTPConnection("127.0.0.1", address.port, timeout=60)
+    body = b" " * (size - 2) + b"{}"
+    headers = {"authorization": f"Bearer {both.platform.keys(stage).primary}", "content-type": "application/json"}
+    if chunked:
+        headers["transfer-encoding"] = "chunked"
+    pieces = (body[n : n + piece] for n in range(0, size, piece))
+    try:
+        connection.request(
+            "POST", address.path, pieces if chunked else body, {**headers, **(more or {})}, encode_chunked=chunked
+        )
+        reply = connection.getresponse()
+        return reply.status, {name.lower(): value for name, value in reply.getheaders()}, reply.read()
+    finally:
+        connection.close()
 
 
 def _workers(both: Cloud, stage: Stage) -> set[int]:
