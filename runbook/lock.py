@@ -12,6 +12,7 @@ import fcntl
 import json
 import os
 import shlex
+import signal
 import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
@@ -23,6 +24,8 @@ from runbook.errors import Busy
 
 KERNELS = "RUNBOOK_KERNEL_LOCK"
 KERNEL_SECONDS = 15.0
+# How long a step of a pipeline waits for an earlier step of its own run that was cancelled and is taking its work back.
+CANCELLED_SECONDS = 300.0
 
 _shared: list[IO[str]] = []
 
@@ -59,7 +62,7 @@ def hold(target: str, run_id: str, command: str) -> Iterator[Holder | None]:
         (folder / f"{target}.run").open("a+", encoding="utf-8") as run,
         (folder / f"{target}.kernels").open("a+") as kernels,
     ):
-        if not _take(run, 0.0):
+        if not _take(run, 0.0) and not _take_over(run, run_id):
             raise Busy(_holder(run, target))
         if not _take(kernels, KERNEL_SECONDS):
             raise Busy(
@@ -85,6 +88,17 @@ def share() -> None:
         file = Path(name).open("a+", encoding="utf-8")
         fcntl.flock(file, fcntl.LOCK_SH)
         _shared.append(file)
+
+
+def _take_over(file: IO[str], run_id: str) -> bool:
+    """Interrupt an earlier command of the same pipeline run and wait for its end; return whether the lock is ours now."""
+    holder = _read(file)
+    # An agent that is cancelled may end only the shell around a step. The step itself goes on as an orphan.
+    if "TF_BUILD" not in os.environ or not holder or holder.run_id != run_id:
+        return False
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(holder.pid, signal.SIGINT)
+    return _take(file, CANCELLED_SECONDS)
 
 
 def _take(file: IO[str], seconds: float) -> bool:

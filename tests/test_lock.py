@@ -75,3 +75,38 @@ def test_sharing_outside_a_run_does_nothing() -> None:
     lock.share()
     with lock.hold("local", "r1", "x"):
         pass
+
+
+HOLDER = """
+    import time
+    from runbook import lock
+    with lock.hold("local", "r1", "runbook step 90_release"):
+        print("ready", flush=True)
+        try:
+            time.sleep(60)
+        except KeyboardInterrupt:
+            time.sleep(1)
+            print("taken back", flush=True)
+"""
+
+
+def test_the_clean_up_of_a_cancelled_pipeline_run_interrupts_the_step_that_goes_on_and_waits_for_its_end(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    holder = child(HOLDER)
+    assert holder.stdout
+    monkeypatch.setenv("TF_BUILD", "True")
+    with lock.hold("local", "r1", "runbook step 95_rollback"):
+        assert holder.stdout.readline() == "taken back\n"
+    assert holder.wait(30) == 0
+
+
+@pytest.mark.parametrize(("build", "run_id"), [("True", "r2"), ("", "r1")], ids=["another run", "no pipeline"])
+def test_nothing_else_interrupts_who_holds_the_lock(monkeypatch: pytest.MonkeyPatch, build: str, run_id: str) -> None:
+    holder = child(HOLDER)
+    monkeypatch.setenv("TF_BUILD", build) if build else monkeypatch.delenv("TF_BUILD", raising=False)
+    with pytest.raises(Busy, match="Run r1 holds"), lock.hold("local", run_id, "x"):
+        pass
+    assert holder.poll() is None
+    holder.kill()
+    holder.wait(30)

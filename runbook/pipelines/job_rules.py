@@ -26,6 +26,8 @@ PREDEFINED = {
     "System.AccessToken",
     "System.StageAttempt",
 }
+# What still runs in a job that was cancelled.
+CANCELLED = ("always()", "canceled()")
 MACRO = re.compile(r"\$\(([A-Za-z_][\w.-]*)\)")
 # Ways to print every variable of the environment without naming one.
 _LEAK = re.compile(r"\bset -\w*x|\bprintenv\b|(^|[;&|]\s*)env\s*($|[|>;&])", re.MULTILINE)
@@ -45,7 +47,9 @@ def problems(job: Job) -> Iterator[str]:
 def _order(job: Job) -> Iterator[str]:
     found = [name for step in job.steps if (name := called(step))]
     plan = [s.name for s in PLANS[job.file.removesuffix(".yml")] if s.stage in (None, job.stage["stage"])]
-    wanted = [UNDO[0]] if job.hook == "on.failure" else plan
+    # The failure hook is another agent's; a cancelled job has none, so it ends with a rollback of its own.
+    rollback = {"on.failure": [UNDO[0]], "deploy": [*plan, UNDO[0]]}
+    wanted = rollback.get(job.hook, plan)
     if found and found != wanted:
         yield f"{job.at}: {job.label} runs {' '.join(found)}, wanted {' '.join(wanted)}, follow `{hint.line('plan')}`."
 
@@ -63,9 +67,14 @@ def _call(job: Job, step: dict[str, Any]) -> Iterator[str]:
     staged = f"{_staged(job, line)} "
     if (job.file == "cd.yml") is not (f"--stage {job.stage['stage']} " in staged):
         yield f"{step[AT]}: {name} runs as {staged!r}, wanted --stage in CD and none in CI, mend it."
-    for hook, wish in (("deploy", "--from "), ("on.failure", "-p only_release_of=$(Build.BuildId) ")):
-        if (job.hook == hook) is not (wish in staged):
-            yield f"{step[AT]}: {name} runs as {staged!r}, wanted {wish}in {hook} and nowhere else, mend it."
+    undoes = name == UNDO[0]
+    takes = job.hook == "deploy" and not undoes
+    for wish, needed in (("--from ", takes), ("-p only_release_of=$(Build.BuildId) ", undoes)):
+        if (wish in staged) is not needed:
+            where = "in deploy" if wish == "--from " else f"for {UNDO[0]}"
+            yield f"{step[AT]}: {name} runs as {staged!r}, wanted {wish}{where} and nowhere else, mend it."
+    if job.hook == "deploy" and undoes and step.get("condition") != "canceled()":
+        yield f"{step[AT]}: {name} has condition {step.get('condition')}, wanted canceled(): no hook covers it, set it."
 
 
 def _staged(job: Job, line: str) -> str:
@@ -88,6 +97,14 @@ def _deadlines(job: Job) -> Iterator[str]:
     for wish in wishes:
         if wish not in job.body:
             yield f"{job.at}: {job.label} has no {wish}, wanted a deadline of its own, add it."
+    # Agents give a cancelled job five minutes when nothing else is written.
+    given = float(job.body.get("cancelTimeoutInMinutes", 5))
+    asked = sum(float(step.get("timeoutInMinutes", 0)) for step in job.steps if step.get("condition") in CANCELLED)
+    if "cancelTimeoutInMinutes" in job.body and asked > given:
+        yield (
+            f"{job.at}: {job.label} may need {asked:g} minutes after a cancellation and has cancelTimeoutInMinutes "
+            f"{given:g}, wanted as many, raise it."
+        )
     for step in job.steps:
         if "timeoutInMinutes" not in step:
             what = step.get("displayName", text(step)[:40])

@@ -117,6 +117,7 @@ _RELEASED = [
     _step("70_functional_test", "section 5.1"),
     _step("80_stress_test", "section 5.2"),
     _step("90_release", "the move to production"),
+    _step("95_rollback", "a cancelled release"),
     *REPORTED,
 ]
 _UNDONE = [_CHECKOUT, *_INSTALLED, _step("95_rollback", "the way back"), *REPORTED]

@@ -96,6 +96,12 @@ class Organisation:
         killed = "import os, signal\nos.kill(os.getppid(), signal.SIGKILL) if stage == 'prod' else None"
         self.insert("90_release", "move-traffic", killed)
 
+    def wait_in_the_middle_of_the_release_to_prod(self) -> None:
+        """Let 90_release wait right after the traffic has moved, so that the run can be cancelled there."""
+        score = self.clone / "deployment" / "score.py"
+        score.write_text(score.read_text() + "\n# One more deployment, the same answers.\n")
+        self.insert("90_release", "move-traffic", "import time\ntime.sleep(600) if stage == 'prod' else None")
+
     def restore(self, *paths: str) -> None:
         """Take files back to what they were at first."""
         first = self._git("rev-list", "--max-parents=0", "HEAD")

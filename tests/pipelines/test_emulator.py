@@ -336,6 +336,23 @@ def test_a_failed_deployment_runs_its_hook_and_keeps_the_next_stage_from_startin
     assert "prod" not in cd.jobs
 
 
+def test_a_cancelled_job_runs_only_what_asks_for_it_and_starts_no_hook_and_no_further_stage(tmp_path: Path) -> None:
+    this = service(tmp_path, MADE, cd_script="echo halfway; sleep 60")
+    steps = """
+          - {bash: echo undone, displayName: undo, condition: canceled()}
+          - {bash: echo no, displayName: waits for success}
+        on:"""
+    path = this.repository / "pipelines" / "cd.yml"
+    path.write_text(path.read_text().replace("\n        on:", steps, 1))
+    commit(this.repository, "undo when cancelled")
+    this.cancel = ("dev", "halfway")
+    (cd,) = this.push({}).triggered
+    assert (cd.result, cd.stages) == ("Canceled", {"dev": "Canceled", "prod": "Skipped"})
+    found = cd.results("dev")
+    assert found["undo"] == "Succeeded" and found["waits for success"] == "Skipped", cd.log()
+    assert "dev on.failure" not in cd.jobs
+
+
 def test_an_approver_of_prod_can_read_the_summary_of_dev_and_say_no(tmp_path: Path) -> None:
     seen: dict[str, list[str]] = {}
 

@@ -113,6 +113,21 @@ def test_a_release_that_dies_in_prod_is_rolled_back_by_the_hook(organisation: Or
     assert organisation.traffic("prod") == before
 
 
+def test_a_release_to_prod_that_is_cancelled_is_taken_back_by_its_own_job(organisation: Organisation) -> None:
+    before = organisation.traffic("prod")
+    organisation.wait_in_the_middle_of_the_release_to_prod()
+    organisation.service.cancel = ("prod", ": broken\n")
+    ci, cd = organisation.push("wait in the middle of a release")
+    organisation.service.cancel = ("", "")
+    organisation.restore("deployment/score.py", "notebooks/90_release.ipynb")
+    assert cd is not None and cd.stages == {"dev": "Succeeded", "prod": "Canceled"}, cd and cd.log()
+    found = cd.results("prod")
+    assert (found["papermill 90_release"], found["papermill 95_rollback"]) == ("Canceled", "Succeeded"), cd.log()
+    assert found["Publish reports"] == "Succeeded" and "prod on.failure" not in cd.jobs
+    assert said(cd, "reports-prod-1", "95_rollback-prod")["rolled_back"] is True
+    assert organisation.traffic("prod") == before
+
+
 def test_a_stage_that_breaks_before_its_deployment_rolls_nothing_back(organisation: Organisation) -> None:
     before = [organisation.endpoint(stage) for stage in ("dev", "prod")]
     organisation.insert("60_deploy", "parameters", "raise ValueError('broken by a test')")

@@ -39,6 +39,9 @@ class Agent:
     lines: list[str] = field(default_factory=list)
     deadline: float = 0.0
     completed: Outcome | None = None
+    # A line of a step's output at which somebody cancels the run.
+    cancel_at: str = ""
+    cancelled: bool = False
 
     def work(self, name: str, steps: list[dict[str, Any]]) -> JobRecord:
         """Run the steps of one job and return how it went; every step is looked at, its condition decides."""
@@ -51,7 +54,9 @@ class Agent:
                 raise UnknownConstruct(f"{step[AT]}: step key {sorted(unknown)}")
             job.steps.append(self._step(step, job))
             result = job.steps[-1].result
-            if result == "Failed" or (result == "SucceededWithIssues" and job.result == "Succeeded"):
+            if self.cancelled:
+                job.result = "Canceled"
+            elif result == "Failed" or (result == "SucceededWithIssues" and job.result == "Succeeded"):
                 job.result = result
         return job
 
@@ -95,8 +100,9 @@ class Agent:
         )
         self.variables["agent.jobstatus"] = job.result
         status = {
-            "succeeded": lambda: job.result != "Failed",
+            "succeeded": lambda: job.result not in ("Failed", "Canceled"),
             "failed": lambda: job.result == "Failed",
+            "canceled": lambda: self.cancelled,
             "always": lambda: True,
         }
         if evaluate(step.get("condition", "succeeded()"), {"variables": _Folded(self.variables)}, status) is not True:
@@ -110,6 +116,7 @@ class Agent:
         except StepFailed as failure:
             self.lines.append(f"##[error]{failure}")
             result = "SucceededWithIssues" if step.get("continueOnError") == "true" else "Failed"
+            result = "Canceled" if self.cancelled and str(failure) == "The operation was canceled." else result
         return StepRecord(
             name, self.completed or result, time.monotonic() - started, self._masked("\n".join(self.lines))
         )
@@ -146,6 +153,12 @@ class Agent:
                 self._hear(rest.decode(errors="replace"))
                 process.stdout.close()
                 return ended
+            if self.cancel_at and self.cancel_at in "\n".join([*self.lines, ""]):
+                # The service asks first and kills the tree of processes ten seconds later; the harsher end is tried here.
+                self.cancel_at, self.cancelled = "", True
+                os.killpg(process.pid, signal.SIGKILL)
+                process.wait(timeout=30)
+                raise StepFailed("The operation was canceled.")
             if time.monotonic() > self.deadline:
                 os.killpg(process.pid, signal.SIGKILL)
                 process.wait(timeout=30)

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-Outcome = Literal["Succeeded", "SucceededWithIssues", "Failed", "Skipped"]
+Outcome = Literal["Succeeded", "SucceededWithIssues", "Failed", "Canceled", "Skipped"]
 
 
 class UnknownConstruct(Exception):

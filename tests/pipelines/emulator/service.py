@@ -52,6 +52,8 @@ class Service:
     machine: Mapping[str, str] = field(default_factory=dict)
     variables: Mapping[str, str] = field(default_factory=dict)
     approve: Approver = lambda environment, run: True
+    # The job, and the line of its log, at which somebody presses Cancel.
+    cancel: tuple[str, str] = ("", "")
     numbers: Any = field(default_factory=lambda: itertools.count(101))
 
     def push(self, parameters: Mapping[str, Any]) -> Run:
@@ -84,7 +86,7 @@ class Service:
         functions = {
             "succeeded": lambda: all(r in ("Succeeded", "SucceededWithIssues") for r in results),
             "failed": lambda: any(r == "Failed" for r in results),
-            "canceled": lambda: False,
+            "canceled": lambda: "Canceled" in run.stages.values(),
             "always": lambda: True,
         }
         variables = {"Build.Reason": run.reason, "Build.SourceBranch": "refs/heads/main"}
@@ -124,6 +126,7 @@ class Service:
         variables, secrets = self._variables(run, workspace, [pipeline, body])
         tasks = Tasks(self.repository, self.folder, self.connections, sources)
         agent = Agent(run, workspace, self.machine, variables, secrets, tasks.table())
+        agent.cancel_at = self.cancel[1] if self.cancel[0] == name else ""
         run.jobs[name] = agent.work(name, steps)
         # The next job is on another machine: nothing but artifacts and caches may reach it. The checkout's code stays, for
         # the endpoints of the local target run from it, as they would on an agent of one's own.
@@ -209,5 +212,5 @@ def _known(kind: str, mapping: Mapping[str, Any]) -> None:
 
 
 def _worst(results: list[Outcome]) -> Outcome:
-    order: list[Outcome] = ["Failed", "SucceededWithIssues", "Succeeded"]
+    order: list[Outcome] = ["Canceled", "Failed", "SucceededWithIssues", "Succeeded"]
     return next((word for word in order if word in results), "Skipped")
