@@ -271,6 +271,8 @@ def _endpoints(platform: Platform) -> list[dict[str, Any]]:
                     "traffic": dict(found.traffic),
                     "model_version": found.live.model_version if found.live else None,
                     "previous_version": previous.model_version if previous else None,
+                    "released_by": found.tags.get("released_by", ""),
+                    "released_in": found.tags.get("released_in", ""),
                 }
             )
     return rows

@@ -55,12 +55,12 @@ def manifest(run_id: str, steps: Sequence[tuple[str, str | None, str]], /, **fie
     return repository.run_folder(run_id)
 
 
-def endpoint(stage: str, version: str | None, previous: str | None = None) -> dict[str, Any]:
-    """Return what serves, as a manifest holds it."""
+def endpoint(stage: str, version: str | None, previous: str | None = None, **fields: Any) -> dict[str, Any]:
+    """Return what serves, as a manifest holds it; a row without ``released_by`` is one of an older release."""
     uri = f"http://127.0.0.1:8{'0' if stage == 'dev' else '1'}80/api/v1/service/titanic-{stage}/score"
     return {
         "stage": stage, "name": f"titanic-{stage}", "scoring_uri": uri, "traffic": {"green": 100, "blue": 0},
-        "model_version": version, "previous_version": previous,
+        "model_version": version, "previous_version": previous, **fields,
     }  # fmt: skip
 
 

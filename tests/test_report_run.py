@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 
+import pages
 import pytest
 import recorded
 from bs4 import BeautifulSoup
@@ -143,12 +144,60 @@ def test_what_changed_since_the_run_before_is_said_item_by_item() -> None:
     assert changed[-1] == "Version Titanic:12 Titanic:11 changed"
 
 
+OURS = {"released_by": "r1", "released_in": "90_release"}
+NOTHING = "Nothing to undo: this run moved no traffic here"
+
+
 def test_the_way_back_is_a_command_per_stage() -> None:
-    soup = page(whole(endpoints=[endpoint("dev", "12"), endpoint("prod", "12", "11")]))
+    soup = page(whole(endpoints=[endpoint("dev", "12", **OURS), endpoint("prod", "12", "11", **OURS)]))
     serves = text(soup, "section[aria-labelledby=serves]")
-    assert ".venv/bin/runbook step 95_rollback --stage prod back to model 11" in serves
-    assert ".venv/bin/runbook step 99_teardown --stage dev" in serves
+    undo = ".venv/bin/runbook step 95_rollback --stage prod -p only_release_of=r1 back to model 11"
+    assert undo in serves and undo.replace("prod", "dev").replace("back to model 11", "nobody was served") in serves
     assert "/api/v1/service/titanic-prod/score" in serves
+
+
+def test_a_run_offers_to_undo_only_what_it_changed_itself() -> None:
+    before = {"released_by": "r0", "released_in": "90_release"}
+    taken_back = {"released_by": "r1", "released_in": "95_rollback"}
+    rows = [("60_deploy", "dev", "failed"), ("60_deploy", "prod", "not_run")]
+    for fields in ({}, before):
+        served = [endpoint("dev", "11", **fields), endpoint("prod", "11", **fields)]
+        serves = text(page(write("r1", rows, status="failed", endpoints=served)), "section[aria-labelledby=serves]")
+        assert serves.count(NOTHING) == 2 and "99_teardown" not in serves and "95_rollback" not in serves
+    rows += [("90_release", "prod", "failed"), ("95_rollback", "prod", "passed")]
+    soup = page(write("r1", rows, status="failed", endpoints=[endpoint("prod", "11", "12", **taken_back)]))
+    assert NOTHING in text(soup, "section[aria-labelledby=serves]")
+    assert "broken off" not in text(soup, ".verdict")
+
+
+@pytest.mark.parametrize("served", [[], [endpoint("prod", "12", "11", **OURS)]], ids=["not asked", "moved"])
+@pytest.mark.parametrize("rollback", ["", "cancelled", "failed"])
+def test_a_release_that_was_broken_off_and_not_taken_back_is_said_with_the_command(
+    served: list[dict[str, Any]], rollback: str
+) -> None:
+    rows = [("90_release", "prod", "cancelled"), *([("95_rollback", "prod", rollback)] if rollback else [])]
+    folder = write("r1", rows, status="cancelled", endpoints=served, target="azure")
+    undo = ".venv/bin/runbook step 95_rollback --run-id r1 --stage prod --target azure"
+    said = f"The release to prod was broken off. Take it back with: {undo}"
+    assert said in text(page(folder), ".verdict") and said in (folder / "summary.md").read_text().replace("\\", "")
+    report.step(folder / "90_release-prod")
+    assert said in text(pages.read(folder / "90_release-prod"), ".verdict")
+
+
+def test_every_page_of_a_red_run_says_how_to_go_on() -> None:
+    folder = recorded.failed()
+    go_on = "Go on with: .venv/bin/runbook run --resume r1"
+    assert go_on in text(page(folder), ".verdict") and go_on in (folder / "summary.md").read_text().replace("\\", "")
+    assert go_on in text(pages.read(folder / "80_stress_test-prod"), ".verdict")
+    assert "--resume" not in text(page(whole("r2")), ".verdict")
+
+
+def test_a_run_of_single_steps_goes_on_with_the_step_that_failed() -> None:
+    first = 'runbook step 60_deploy --stage prod --target azure --run-id 42 --from "a b"'
+    rows = [("60_deploy", "prod", "passed"), ("70_functional_test", "prod", "failed")]
+    folder = write("42", rows, status="failed", command=first, target="azure", plan="cd")
+    again = ".venv/bin/runbook step 70_functional_test --run-id 42 --stage prod --target azure"
+    assert f"Go on with: {again}" in text(page(folder), ".verdict")
 
 
 def test_a_step_without_a_result_is_shown_as_not_run_with_the_reason() -> None:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote
 
-from runbook.report import comparison, gates, page, verdict, words
+from runbook.report import commands, comparison, gates, page, verdict, words
 from runbook.report.evidence import Run, StepRun
 from runbook.report.step_page import commit
 
@@ -44,9 +44,7 @@ def render(this: Run, earlier: Sequence[Run]) -> str:
         since=since,
         changes=changes,
         plain=verdict.in_the_clear(this),
-        endpoints=[
-            (row, _traffic(row), *verdict.undo(row, this.manifest["target"])) for row in this.manifest["endpoints"]
-        ],
+        endpoints=[(row, _traffic(row), commands.undo(this, row)) for row in this.manifest["endpoints"]],
         groups=_groups(this),
         span=words.took(_span(this)[1]),
         provenance=provenance(this),

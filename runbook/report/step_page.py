@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from runbook import release
 from runbook.errors import RunError
-from runbook.report import evidence, notebook, outline, page, words
+from runbook.report import commands, evidence, notebook, outline, page, words
+from runbook.report.commands import Command
 from runbook.report.evidence import StepRun
 from runbook.report.notebook import Story
 from runbook.report.outline import Entry
@@ -24,10 +26,11 @@ FRAME = {
 
 @dataclass(frozen=True)
 class Verdict:
-    """What a page says first: a sentence, and the reason below it."""
+    """What a page says first: a sentence, the reason below it, and the commands that a reader needs next."""
 
     headline: str
     reason: str
+    commands: tuple[Command, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -49,6 +52,9 @@ def render(result: StepRun, folder: Path) -> str:
     content, headings = outline.finish(body, taken=FRAME)
     failed = any(e.failed for e in headings)
     status, title = evidence.status(result.status, manifest), story.title or result.title or result.step
+    said = rehearsed(verdict(result, failed)) if rehearsal else verdict(result, failed)
+    if manifest and result.status in commands.RED:
+        said = replace(said, commands=_commands(result, manifest, folder.parent))
     return page.render(
         "step.html.j2",
         result=result,
@@ -56,7 +62,7 @@ def render(result: StepRun, folder: Path) -> str:
         tab=words.tab(status, rehearsal, f"{result.folder}, run {result.run_id}"),
         title=f"{words.REHEARSAL}: {title}" if rehearsal else title,
         status=status,
-        verdict=rehearsed(verdict(result, failed)) if rehearsal else verdict(result, failed),
+        verdict=said,
         jump=failed,
         facts=_facts(result),
         parameters=_parameters(result, story),
@@ -79,6 +85,14 @@ def verdict(result: StepRun, jump: bool = False) -> Verdict:
     if result.status == "not_run":
         return Verdict("Not run", words.sentence(words.short(result.problem or "This step did not run", 400)))
     return Verdict(*_red(result))
+
+
+def _commands(result: StepRun, manifest: Mapping[str, Any], run: Path) -> tuple[Command, ...]:
+    further = commands.go_on(manifest, result)
+    # The pages of a release and of its rollback are where the reader looks for the way back.
+    release_step = result.step in (release.STEP, release.UNDO)
+    undone = commands.broken_off(evidence.Run(run, manifest)) if release_step else []
+    return (*([further] if further else []), *undone)
 
 
 def rehearsed(found: Verdict) -> Verdict:

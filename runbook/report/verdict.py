@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from runbook import hint, lock
-from runbook.report import words
+from runbook.report import commands, words
 from runbook.report.evidence import Run
 from runbook.report.step_page import Verdict, rehearsed, verdict
 
@@ -15,6 +14,9 @@ PLANS = {
     "ci": "CI: train, evaluate and register the model",
     "cd": "CD: deploy, test and release the model",
 }
+
+# A run in one of these states has not ended well, so its page says how to go on.
+UNENDED = (*commands.RED, "running")
 
 
 def title(this: Run) -> str:
@@ -29,15 +31,16 @@ def of(this: Run) -> Verdict:
     reason = [_why(this), serves(this)]
     if this.outcome in ("failed", "cancelled") and _untouched(this):
         reason.append("No step of prod ran.")
-    found = Verdict(_headline(this), " ".join(part for part in reason if part))
+    further = [commands.go_on(this.manifest, this.stopped_at)] if this.outcome in UNENDED else []
+    next_commands = [*further, *commands.broken_off(this)]
+    found = Verdict(_headline(this), " ".join(part for part in reason if part), tuple(filter(None, next_commands)))
     return rehearsed(found) if this.rehearsal else found
 
 
 def serves(this: Run) -> str:
     """Return which model version serves which stage, as one sentence; a run that has not ended has not looked yet."""
     if this.outcome == "running":
-        again = lock.again(str(this.manifest["command"]), this.run_id)
-        return f"When nothing runs any more, it was killed. Go on with: {again}"
+        return "When nothing runs any more, it was killed."
     rows, where = this.manifest["endpoints"], "in the stand-in " if this.rehearsal else ""
     if len(rows) > 1 and len({row["model_version"] for row in rows}) == 1:
         return words.sentence(f"{where}{words.listing([row['stage'] for row in rows])} serve {_served(rows[0])}")
@@ -47,14 +50,6 @@ def serves(this: Run) -> str:
 
 def _served(row: Mapping[str, Any]) -> str:
     return f"model {row['model_version']}" if row["model_version"] else "nobody"
-
-
-def undo(row: Mapping[str, Any], target: str) -> tuple[str, str]:
-    """Return the command that undoes what a stage serves, and what it leads to."""
-    where = f"--stage {row['stage']}{'' if target == 'local' else f' --target {target}'}"
-    if row["previous_version"]:
-        return f"{hint.RUNBOOK} step 95_rollback {where}", f"back to model {row['previous_version']}"
-    return f"{hint.RUNBOOK} step 99_teardown {where}", "nothing served before: this removes the endpoint"
 
 
 def in_the_clear(this: Run) -> str:
