@@ -11,6 +11,7 @@ RunbookError
     PlatformError        a service refused, failed or did not answer in time
       NotFound             the thing asked for does not exist
     StepFailed           a step of the run did not pass
+    KernelUnusable       the kernel of a step did not start, or imports another package than this one
 """
 
 from __future__ import annotations
@@ -70,3 +71,7 @@ class NotFound(PlatformError):
 
 class StepFailed(RunError):
     """A step of the run did not pass; the text names the report."""
+
+
+class KernelUnusable(RunError):
+    """The kernel of a step did not start, or imports another package than this one."""

@@ -7,7 +7,7 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
-from runbook import params, repository, step
+from runbook import handoff, params, repository, step
 from runbook.errors import PlatformError
 from runbook.events import Mask
 from runbook.platform.base import Platform
@@ -36,29 +36,13 @@ def run(
 
     def lost(status: Status, name: str, message: str) -> Result:
         # The job left no verdict of its own, so this one says what is known of it.
-        error: dict[str, str | None] = {"class": name, "message": mask(message), "cell": None}
+        error = {"class": name, "message": mask(message), "cell": None}
         seconds = round(time.monotonic() - clock, 2)
-        result = Result(
-            run_id,
-            s.name,
-            s.stage,
-            target,
-            s.name,
-            status,
-            began,
-            seconds,
-            0,
-            0,
-            error,
-            [],
-            None,
-            dict(parameters),
-            dict(inputs),
-        )
+        result = step.unfinished(s, target, run_id, parameters, inputs, status, error, began, seconds)
         step.save(folder, result)
         return result
 
-    for stale in ("result.json", LOG):
+    for stale in (*step.EVIDENCE, LOG):
         (folder / stale).unlink(missing_ok=True)
     try:
         sent = platform.run_step(s.name, run_id, arguments(parameters), folder)
@@ -72,7 +56,12 @@ def run(
         return lost("cancelled", "Cancelled", "The run was interrupted, and its job cancelled.")
     if sent is None:
         return None
-    return step.load(folder) or lost("failed", "JobFailed", "The job ended without leaving a verdict.")
+    home = step.load(folder)
+    if home is None:
+        return lost("failed", "JobFailed", "The job ended without leaving a verdict.")
+    if home.status == "passed" and handoff.find(s.name, run_id, s.stage) is None:
+        return lost("failed", "NoHandoff", "The job passed and left no handoff: another notebook ran there.")
+    return home
 
 
 def arguments(parameters: Mapping[str, Any]) -> list[str]:

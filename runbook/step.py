@@ -12,7 +12,7 @@ import hashlib
 import json
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -23,13 +23,15 @@ from nbclient.exceptions import CellTimeoutError, DeadKernelError
 from papermill.exceptions import PapermillExecutionError
 from papermill.iorw import papermill_io
 
-from runbook import check, handoff, repository, side_channel
+from runbook import check, handoff, kernel, repository, side_channel
 from runbook.events import EventLog, Mask, MaskedNotebooks
 
 # Seconds that a cell's last output may take after the cell has ended; nbclient's own 4 are short for a busy machine.
 OUTPUT_SECONDS = 60
 Status = Literal["passed", "failed", "not_needed", "not_run", "cancelled"]
 OnCell = Callable[[int, int, str], None]
+# What a step run leaves in its folder; the files of an earlier attempt are removed before the next.
+EVIDENCE = ("executed.ipynb", "handoff.json", "result.json", "report.html")
 
 
 @dataclass(frozen=True)
@@ -145,7 +147,7 @@ def run(
     """Run one step and return its verdict; leaves executed.ipynb and result.json in the step's folder whatever happens."""
     folder = repository.step_folder(run_id, step.name, step.stage)
     folder.mkdir(parents=True, exist_ok=True)
-    for stale in ("executed.ipynb", "handoff.json", "result.json", "report.html"):
+    for stale in EVIDENCE:
         (folder / stale).unlink(missing_ok=True)
     source = nbformat.read(step.notebook, as_version=4)
 
@@ -170,6 +172,9 @@ def run(
                 "cell": None,
             },
         )
+    if status == "passed" and hands_over(source.cells) and handoff.find(step.name, run_id, step.stage) is None:
+        message = f"The notebook left no handoff in {folder}, though one of its cells saves one: other code ran."
+        status, error = "failed", _error("NoHandoff", message, None)
     if status == "passed" and reason is not None:
         status = "not_needed"
     result = Result(
@@ -180,6 +185,29 @@ def run(
     save(folder, result)
     log.write("step_ended", step.label, status=status, seconds=result.seconds, error=result.error)
     return result
+
+
+def unfinished(
+    step: Step,
+    target: str,
+    run_id: str,
+    parameters: Mapping[str, Any],
+    inputs: Mapping[str, str],
+    status: Status,
+    error: Mapping[str, str | None],
+    began: str,
+    seconds: float,
+) -> Result:
+    """Return the verdict on a step that left none of its own; no cell and no check is known of it."""
+    return Result(
+        run_id, step.name, step.stage, target, step.name, status, began, seconds, 0, 0, dict(error), [], None,
+        dict(parameters), dict(inputs),
+    )  # fmt: skip
+
+
+def hands_over(cells: Sequence[Any]) -> bool:
+    """Return whether one of a notebook's cells saves a handoff, without which no later step may go on."""
+    return any("handoff.save(" in c.source for c in cells if c.cell_type == "code")
 
 
 def save(folder: Path, result: Result) -> Path:
@@ -206,6 +234,7 @@ def _execute(
             str(step.notebook),
             f"{MaskedNotebooks.SCHEME}{folder / 'executed.ipynb'}",
             parameters=parameters,
+            engine_name=kernel.NAME,
             kernel_name="python3",
             progress_bar=False,
             cwd=str(repository.NOTEBOOKS),
@@ -213,7 +242,6 @@ def _execute(
             on_cell_executed=execution.executed,
             timeout_func=execution.timeout,
             iopub_timeout=OUTPUT_SECONDS,
-            extra_arguments=["--IPKernelApp.log_level=50"],
         )
     except PapermillExecutionError as error:
         return "failed", _error(error.ename, error.evalue, execution.current)
@@ -233,6 +261,9 @@ def _execute(
         return "failed", _stopped("KernelDied", message, execution)
     except KeyboardInterrupt:
         return "cancelled", _stopped("Cancelled", "The run was interrupted.", execution)
+    except Exception as error:
+        # Whatever else goes wrong around a notebook is the failure of its step, so that the run clears up and reports.
+        return "failed", _stopped(type(error).__name__, str(error) or repr(error), execution)
     if execution.finished < len(execution.code):
         message = f"The notebook ended itself: {execution.finished} of {len(execution.code)} cells ran to their end."
         return "failed", _error("LeftEarly", message, execution.current)

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from runbook import job, repository, step
+from runbook import handoff, job, repository, step
 from runbook.errors import PlatformError
 from runbook.events import Mask
 from runbook.platform.base import Change
@@ -16,11 +16,15 @@ TRAIN = Step("20_train", None)
 class Elsewhere:
     """A platform whose compute is not this machine: it leaves a verdict, or breaks, as the test asks."""
 
-    def __init__(self, leaves: str | None = "passed", breaks: BaseException | None = None) -> None:
-        self.leaves, self.breaks, self.asked = leaves, breaks, list[list[str]]()
+    def __init__(
+        self, leaves: str | None = "passed", breaks: BaseException | None = None, hands_over: bool = True
+    ) -> None:
+        self.leaves, self.breaks, self.hands_over, self.asked = leaves, breaks, hands_over, list[list[str]]()
 
     def run_step(self, name: str, run_id: str, arguments: list[str], into: Path) -> Change[None]:
         self.asked.append(arguments)
+        if self.leaves and self.hands_over:
+            handoff.save(name, run_id, answer=42)
         if self.leaves:
             error = (
                 None if self.leaves == "passed" else {"class": "ValueError", "message": "inside the job", "cell": "fit"}
@@ -83,6 +87,12 @@ def test_a_job_that_leaves_no_green_verdict_is_not_green(platform: Elsewhere, st
     assert result and result.status == status and result.error
     assert words in (result.error["message"] or "") and "secret-in-a-log" not in (result.error["message"] or "")
     assert step.load(repository.step_folder("r1", "20_train")) == result
+
+
+def test_a_job_that_passed_without_its_handoff_is_not_green() -> None:
+    run(Elsewhere())  # the handoff of an earlier attempt does not count
+    result = run(Elsewhere(hands_over=False))
+    assert result and result.error and result.error["class"] == "NoHandoff"
 
 
 def test_an_old_verdict_is_not_taken_for_the_new_one() -> None:

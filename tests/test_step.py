@@ -201,3 +201,18 @@ def test_result_json_can_be_read_back(build: Builder, tmp_path: Path) -> None:
     result = run()
     assert step.load(repository.step_folder("r1", "20_train")) == result
     assert step.load(tmp_path) is None
+
+
+def test_an_error_that_is_not_a_notebooks_is_the_failure_of_its_step(build: Builder) -> None:
+    build("20_train", HOLDS)
+    mask = Mask()
+    log = EventLog(repository.run_folder("r1") / "events.jsonl", "r1", mask)
+    limits = Limits(60, time.monotonic() + 120)
+
+    def onlooker(number: int, cells: int, cell: str) -> None:
+        raise OSError(5, "the terminal is gone")
+
+    result = step.run(Step("20_train", None), "local", "r1", {}, {}, limits, log, mask, onlooker)
+    assert result.status == "failed" and result.error
+    assert (result.error["class"], result.error["message"]) == ("OSError", "[Errno 5] the terminal is gone")
+    assert step.load(repository.step_folder("r1", "20_train")) == result
