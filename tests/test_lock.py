@@ -81,8 +81,8 @@ HOLDER = """
     import time
     from runbook import lock
     with lock.hold("local", "r1", "runbook step 90_release"):
-        print("ready", flush=True)
         try:
+            print("ready", flush=True)
             time.sleep(60)
         except KeyboardInterrupt:
             time.sleep(1)
