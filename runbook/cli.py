@@ -34,7 +34,7 @@ class Commands(click.Group):
         except RunbookError as error:
             if ctx.params.get("debug"):
                 raise
-            from runbook.events import Mask
+            from runbook.masking import Mask
 
             click.echo(f"Error: {Mask()(str(error))}", err=True)
             sys.exit(error.exit_code)

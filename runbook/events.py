@@ -1,60 +1,17 @@
-"""The run's event log, and the one place where secrets are masked.
-
-Everything that reaches a file under reports/ or the terminal passes ``Mask``: events here, notebooks through
-``MaskedNotebooks`` (papermill's own writer), error messages through the step's result.
-"""
+"""The run's event log, and papermill's writer for executed notebooks; what both write is masked."""
 
 from __future__ import annotations
 
-import base64
 import datetime as dt
 import json
 import os
-import re
-import urllib.parse
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-MASKED = "[masked]"
-SECRET_NAME = re.compile(r"(KEY|TOKEN|SECRET|PASSWORD|PASSWD|CREDENTIAL|CONNECTION_STRING|SAS)S?$", re.IGNORECASE)
-# What a secret looks like when nobody told us its value: Azure connection strings and SAS signatures, bearer headers,
-# JSON web tokens, passwords in URLs.
-PATTERNS = [
-    re.compile(r"((?:Account|SharedAccess|Instrumentation)Key=)[^;\s\"'\\]+", re.IGNORECASE),
-    re.compile(r"([?&]sig=)[^&\s\"'\\]+"),
-    re.compile(r"(Bearer\s+)[A-Za-z0-9._~+/=-]{12,}"),
-    re.compile(r"()eyJ[A-Za-z0-9_-]{10,}\.[A-Za-z0-9_-]{10,}\.[A-Za-z0-9_-]*"),
-    re.compile(r"(://[^/\s:@\"']+:)[^/\s:@\"']+(?=@)"),
-]
+from runbook.masking import Mask
 
-
-class Mask:
-    """Replaces every known secret, plain, URL-quoted, JSON-escaped or in base64, and everything shaped like one."""
-
-    def __init__(self, secrets: Callable[[], list[str]] = list) -> None:
-        self._secrets = secrets
-
-    def values(self) -> list[str]:
-        """Return the secret values known now, longest first: of environment variables named like one, and the platform's."""
-        named = [v for k, v in os.environ.items() if SECRET_NAME.search(k)]
-        # A secret of five characters would mask half of a report; such a value is no secret.
-        return sorted({s for s in named + self._secrets() if len(s) >= 6}, key=len, reverse=True)
-
-    def __call__(self, text: str) -> str:
-        """Return ``text`` without secrets."""
-        for secret in self.values():
-            for form in _forms(secret):
-                text = text.replace(form, MASKED)
-        for pattern in PATTERNS:
-            text = pattern.sub(rf"\1{MASKED}", text)
-        return text
-
-
-def _forms(secret: str) -> set[str]:
-    escaped = json.dumps(secret)[1:-1]
-    encoded = base64.b64encode(secret.encode()).decode()
-    return {secret, escaped, json.dumps(escaped)[1:-1], urllib.parse.quote(secret, safe=""), encoded}
+# A lone surrogate has no UTF-8; written as \\udc80 it is valid JSON and costs no line.
+SURROGATES = "backslashreplace"
 
 
 class EventLog:
@@ -68,8 +25,10 @@ class EventLog:
         """Append one event; raises OSError when the disk is full, so that a run never goes on without its evidence."""
         now = dt.datetime.now(dt.UTC).isoformat(timespec="milliseconds")
         event = {"time": now, "run_id": self._run_id, "step": step, "kind": kind, **fields}
-        with self._path.open("a", encoding="utf-8") as file:
-            file.write(self._mask(json.dumps(event, ensure_ascii=False, default=str)) + "\n")
+        # Masked as values before they become one line of JSON, so that no secret can break the line.
+        masked = self._mask.event(json.loads(json.dumps(event, default=str)))
+        with self._path.open("a", encoding="utf-8", errors=SURROGATES) as file:
+            file.write(json.dumps(masked, ensure_ascii=False) + "\n")
 
 
 class MaskedNotebooks:
@@ -88,7 +47,7 @@ class MaskedNotebooks:
         """Write masked text in one move, so that a killed runner leaves a whole notebook."""
         target = Path(path.removeprefix(self.SCHEME))
         partial = target.with_name(f".{target.name}.partial")
-        partial.write_text(self._mask(text), encoding="utf-8")
+        partial.write_text(self._mask.notebook(text), encoding="utf-8", errors=SURROGATES)
         partial.replace(target)
 
     def pretty_path(self, path: str) -> str:

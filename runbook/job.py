@@ -9,7 +9,7 @@ from typing import Any
 
 from runbook import handoff, params, repository, step
 from runbook.errors import PlatformError
-from runbook.events import Mask
+from runbook.masking import Mask
 from runbook.platform.base import Platform
 from runbook.step import Result, Status, Step
 

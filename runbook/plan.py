@@ -26,8 +26,9 @@ from runbook import (
     step,
 )
 from runbook.errors import StepFailed, UsageError
-from runbook.events import EventLog, Mask
+from runbook.events import EventLog
 from runbook.manifest import Manifest
+from runbook.masking import Mask
 from runbook.platform.base import Platform
 from runbook.step import Limits, Result, Step
 

@@ -24,7 +24,8 @@ from papermill.exceptions import PapermillExecutionError
 from papermill.iorw import papermill_io
 
 from runbook import check, handoff, kernel, repository, side_channel
-from runbook.events import EventLog, Mask, MaskedNotebooks
+from runbook.events import EventLog, MaskedNotebooks
+from runbook.masking import Mask
 
 # Seconds that a cell's last output may take after the cell has ended; nbclient's own 4 are short for a busy machine.
 OUTPUT_SECONDS = 60

@@ -13,7 +13,8 @@ from pages import SCRIPT
 from recorded import HEX
 
 from runbook import repository, step
-from runbook.events import EventLog, Mask
+from runbook.events import EventLog
+from runbook.masking import Mask
 from runbook.step import Limits, Result, Step
 
 PARAMETERS = """target: str = "local"  # where things happen, local|azure

@@ -6,7 +6,7 @@ import pytest
 
 from runbook import handoff, job, repository, step
 from runbook.errors import PlatformError
-from runbook.events import Mask
+from runbook.masking import Mask
 from runbook.platform.base import Change
 from runbook.step import Result, Step
 

@@ -8,7 +8,8 @@ import pytest
 from built import HOLDS, Builder
 
 from runbook import repository, step
-from runbook.events import EventLog, Mask
+from runbook.events import EventLog
+from runbook.masking import Mask
 from runbook.step import Limits, Result, Step
 
 

@@ -13,7 +13,8 @@ from built import HOLDS, Builder
 from sides import compare
 
 from runbook import report, repository, step
-from runbook.events import EventLog, Mask
+from runbook.events import EventLog
+from runbook.masking import Mask
 
 
 def test_a_step_with_its_report_beside_papermill_alone(build: Builder, tmp_path: Path) -> None:
