@@ -12,7 +12,8 @@ import pytest
 from built import HOLDS, Builder
 
 from runbook import kernel, repository, step
-from runbook.events import EventLog, Mask
+from runbook.events import EventLog
+from runbook.masking import Mask
 from runbook.step import Limits, Result, Step
 
 
