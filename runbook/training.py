@@ -22,7 +22,7 @@ from scipy import stats
 from sklearn.base import clone
 from sklearn.model_selection import StratifiedGroupKFold, cross_val_predict
 
-from runbook import model, origin, repository
+from runbook import mlflow_store, model, origin, repository
 
 METRICS = ("log_loss", "brier", "roc_auc", "accuracy")
 NOTEBOOK = repository.NOTEBOOKS / "20_train.ipynb"
@@ -112,8 +112,8 @@ def open_experiment(tracking_uri: str, name: str) -> str:
     if found is not None:
         return str(found.experiment_id)
     # SQLite holds no files, and MLflow would put them into the working directory.
-    path = tracking_uri.removeprefix("sqlite:///")
-    location = None if path == tracking_uri else (Path(path).resolve().parent / "artifacts").as_uri()
+    database = mlflow_store.database(tracking_uri)
+    location = (database.resolve().parent / "artifacts").as_uri() if database else None
     return str(mlflow.create_experiment(name, artifact_location=location))
 
 

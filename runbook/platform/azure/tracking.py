@@ -13,13 +13,16 @@ import shutil
 import sqlite3
 from contextlib import closing
 from pathlib import Path
+from urllib.parse import urlsplit
+from urllib.request import url2pathname
 
-from runbook import repository
+from runbook import mlflow_store, repository
 from runbook.errors import NotFound
 
 JOB_TAG = "azureml_job"
-# What Azure sets for a job's own MLflow run; a notebook that found them would look for that run in the wrong store.
-_JOBS_OWN = ("MLFLOW_RUN_ID", "MLFLOW_EXPERIMENT_ID", "MLFLOW_EXPERIMENT_NAME", "MLFLOW_TRACKING_URI")
+# Azure sets more of MLflow's variables for a job's own run; a notebook that found them would look for that run in the wrong
+# store. ``publish`` reads them in a process of its own.
+_KEPT = ("MLFLOW_TRACKING_TOKEN",)
 # Where MLflow keeps absolute addresses of files.
 _ADDRESSES = (("experiments", "artifact_location"), ("runs", "artifact_uri"), ("logged_models", "artifact_location"))
 _MOST_METRICS, _MOST_PARAMS = 1000, 100
@@ -32,16 +35,14 @@ def store() -> Path:
 
 def uri() -> str:
     """Return the tracking URI, ready to be used; inside a job every run made from now on is tagged with the job's name."""
-    store().mkdir(parents=True, exist_ok=True)
-    # MLflow would report what it is used for to its makers; a training has nothing to tell them.
-    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
-    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+    store().mkdir(mode=0o700, parents=True, exist_ok=True)
+    database = store() / "mlflow.db"
+    database.touch(mode=0o600, exist_ok=True)
+    mlflow_store.forget_environment(_KEPT)
     job = os.environ.get("AZUREML_RUN_ID")
     if job:
         os.environ["MLFLOW_RUN_CONTEXT"] = json.dumps({JOB_TAG: job})
-        for name in _JOBS_OWN:
-            os.environ.pop(name, None)
-    return f"sqlite:///{store() / 'mlflow.db'}"
+    return mlflow_store.uri(database)
 
 
 def bring_home(outputs: Path) -> None:
@@ -82,7 +83,7 @@ def job_path(source: str) -> str:
             f"{source} was not logged by a job, so the workspace has no copy of it.\nNext: run 20_train again."
         )
     # The same layout on both sides: what lies below the store here lies below ./outputs/home there.
-    below = Path(run.info.artifact_uri.removeprefix("file://")).relative_to(repository.home())
+    below = Path(url2pathname(urlsplit(run.info.artifact_uri).path)).relative_to(repository.home())
     return f"azureml://jobs/{job}/outputs/artifacts/paths/outputs/home/{below.as_posix()}/{path}/"
 
 
@@ -99,7 +100,7 @@ def publish() -> int:
 
     target, run_id = os.environ["MLFLOW_TRACKING_URI"], os.environ["MLFLOW_RUN_ID"]
     workspace = MlflowClient(target.replace("azureml://", "https://", 1).split("?")[0])
-    local, sent = MlflowClient(f"sqlite:///{store() / 'mlflow.db'}"), 0
+    local, sent = MlflowClient(mlflow_store.uri(store() / "mlflow.db")), 0
     for experiment in local.search_experiments():
         for run in local.search_runs([experiment.experiment_id]):
             params = [Param(k, v) for k, v in run.data.params.items()][:_MOST_PARAMS]

@@ -11,6 +11,7 @@ import sqlite3
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
+from runbook import mlflow_store
 from runbook.errors import NotFound, PlatformError
 from runbook.platform.local import home
 from runbook.platform.local.home import Home
@@ -30,17 +31,17 @@ _PLACES = (
 def tracking_uri(of: Home) -> str:
     """Return the URI of this home's store; in a home that was moved or copied, its artifacts are found where they are now.
 
-    From then on new experiments of this process keep their artifacts below the home, and MLflow reports nothing to its
-    makers: environment variables of MLflow, which has no other way to set this for a local store.
+    From then on the environment has no say in what this process does with MLflow, and new experiments keep their artifacts
+    below the home.
     """
     database = of.path / "mlflow.db"
     database.touch(mode=0o600, exist_ok=True)
     artifacts = home.private_folder(of.path / "artifacts").as_uri()
     _follow(of, artifacts)
+    mlflow_store.forget_environment()
+    # MLflow has no other way to set this for a store without a server.
     os.environ["_MLFLOW_SERVER_ARTIFACT_ROOT"] = artifacts
-    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
-    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
-    return f"sqlite:///{database}"
+    return mlflow_store.uri(database)
 
 
 def client(of: Home) -> MlflowClient:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import Any
 import pytest
 from local_cloud import platform as platform_at
 
+from runbook import training
 from runbook.errors import NotFound, PlatformError, UsageError
 from runbook.platform.local import LocalPlatform
 
@@ -46,12 +48,58 @@ def logged(platform: LocalPlatform, constant: float) -> Logged:
 
 @pytest.fixture(scope="module")
 def platform(tmp_path_factory: pytest.TempPathFactory) -> LocalPlatform:
-    return platform_at(tmp_path_factory.mktemp("registry") / "a home")
+    return platform_at(tmp_path_factory.mktemp("registry") / "a home? 50% #1")
 
 
 @pytest.fixture(scope="module")
 def first(platform: LocalPlatform) -> Logged:
     return logged(platform, 1.0)
+
+
+def test_a_path_with_signs_of_urls_keeps_everything_in_the_home_and_private(
+    platform: LocalPlatform, first: Logged
+) -> None:
+    assert platform.register_model("Odd", first.by_run, first.digest, "", {}).changed
+    home = platform.home.path
+    assert list(home.parent.iterdir()) == [home]
+    assert (home / "mlflow.db").stat().st_size > 0
+    assert (home / "mlflow.db").stat().st_mode & 0o777 == 0o600
+    assert (home / "artifacts").stat().st_mode & 0o777 == 0o700
+
+
+def test_the_environment_has_no_say_in_what_mlflow_does(
+    platform: LocalPlatform, first: Logged, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import mlflow
+
+    other = f"sqlite:///{tmp_path}/other.db"
+    said = {
+        "MLFLOW_RUN_ID": first.by_run.split("/")[1],
+        "MLFLOW_EXPERIMENT_NAME": "theirs",
+        "MLFLOW_EXPERIMENT_ID": "77",
+        "MLFLOW_TRACKING_URI": other,
+        "MLFLOW_REGISTRY_URI": other,
+        "MLFLOW_RUN_CONTEXT": '{"theirs": "1"}',
+        "MLFLOW_DISABLE_TELEMETRY": "false",
+        "_MLFLOW_SERVER_ARTIFACT_ROOT": str(tmp_path / "theirs"),
+    }
+    for name, value in said.items():
+        monkeypatch.setenv(name, value)
+    experiment = training.open_experiment(platform.tracking_uri(), "mine")
+    assert not {name: os.environ.get(name) for name in said}.items() & said.items()
+    with mlflow.start_run(experiment_id=experiment) as run:
+        mlflow.log_text("mine", "mine.txt")
+    made = mlflow.get_run(run.info.run_id)
+    assert run.info.run_id not in first.by_run
+    assert (made.info.experiment_id, made.data.tags.get("theirs")) == (experiment, None)
+    assert mlflow.get_tracking_uri() == platform.tracking_uri()
+    assert len(list((platform.home.path / "artifacts").rglob("mine.txt"))) == 1
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_unknown_run_is_refused_by_its_name(platform: LocalPlatform, first: Logged) -> None:
+    with pytest.raises(NotFound, match="register Tiny.*no-such-run"):
+        platform.register_model("Tiny", "runs:/no-such-run/model", first.digest, "", {})
 
 
 def test_before_anything_is_logged_there_is_no_model_and_no_import_of_mlflow() -> None:
