@@ -41,6 +41,8 @@ class Manifest:
     source_run: str | None = None
     params_files: list[str] = field(default_factory=list)
     overrides: list[str] = field(default_factory=list)
+    # By step folder: the values that differ from what the plain command uses.
+    given: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
     rehearsal: bool = False
     steps: list[dict[str, Any]] = field(default_factory=list)
     endpoints: list[dict[str, Any]] = field(default_factory=list)

@@ -12,7 +12,7 @@ import io
 import math
 import re
 import tokenize
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,6 +27,8 @@ from runbook.platform import files as platform_files
 TYPES: dict[str, type] = {"str": str, "int": int, "float": float, "bool": bool, "list": list}
 RANGE = re.compile(r"(?<![\w.])(-?\d+(?:\.\d+)?)\.\.(-?\d+(?:\.\d+)?)(?![\w.])")
 CHOICES = re.compile(r"(?<![\w|])(\w+(?:\|\w+)+)(?![\w|])")
+# How limits are named, such as max_p99_ms and cv_min_accuracy.
+LIMIT = re.compile(r"(^|_)(max|min)_")
 # The runner sets these itself, so that a file can not send a step to another target than the one that was asked for.
 RUNNER_OWNED = ("target", "stage", "run_id")
 
@@ -140,6 +142,35 @@ def for_step(notebook: Path, target: str, stage: str | None, run_id: str, values
                 f"{notebook.name}: {name} is missing, required on azure. Set it in params/azure.yml or with -p {name}=..."
             )
     return chosen
+
+
+@dataclass(frozen=True)
+class Given:
+    """A value of one step that differs from the plain command's; ``source`` is -p or the params file that set it."""
+
+    name: str
+    value: Any
+    plain: Any
+    source: str
+
+
+def given(
+    notebook: Path, target: str, stage: str | None, files: Sequence[Path], overrides: Sequence[str]
+) -> list[Given]:
+    """Return the values that ``-f`` and ``-p`` change for one notebook.
+
+    The plain command, without either, takes its values from the parameters cell and from params/ of the checkout: what
+    was reviewed. Limits (``max_...``, ``min_...``) come first.
+    """
+    plain, used = layers(target, stage), layers(target, stage, files, overrides)
+    sources = {key: path.name for path in files for key in _read(path)}
+    sources |= {override.partition("=")[0]: "-p" for override in overrides}
+    found = []
+    for name, parameter in declared(notebook).items():
+        before, now = (values.get(name, parameter.default) for values in (plain, used))
+        if name not in RUNNER_OWNED and before != now:
+            found.append(Given(name, now, before, sources.get(name, "")))
+    return sorted(found, key=lambda g: not LIMIT.search(g.name))
 
 
 def parse(parameter: Parameter, text: str) -> Any:

@@ -7,7 +7,7 @@ import os
 import secrets
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -98,7 +98,6 @@ def new_run_id() -> str:
 
 def resolve(request: Request) -> dict[Step, dict[str, Any]]:
     """Return what would be injected into each step, every value checked; raises ParamsError before anything starts."""
-    spare = [Step(ON_FAILURE[s.name], s.stage) for s in request.steps if s.name in ON_FAILURE]
     return {
         s: params.for_step(
             s.notebook,
@@ -107,8 +106,13 @@ def resolve(request: Request) -> dict[Step, dict[str, Any]]:
             request.run_id,
             params.layers(request.target, s.stage, request.files, request.overrides),
         )
-        for s in [*request.steps, *spare]
+        for s in _with_undo(request)
     }
+
+
+def _with_undo(request: Request) -> list[Step]:
+    """Return the steps that were asked for, and those that run when one of them fails."""
+    return [*request.steps, *(Step(ON_FAILURE[s.name], s.stage) for s in request.steps if s.name in ON_FAILURE)]
 
 
 def run(request: Request, platform: Platform, console: Console) -> Manifest:
@@ -239,6 +243,9 @@ def _begin(request: Request) -> Manifest:
     this.rehearsal = this.rehearsal or manifest.rehearses(request.target)
     if request.steps and request.steps[0].stage and request.source:
         this.source_run = artifact.take(request.source, request.run_id)
+    for s in _with_undo(request):
+        values = params.given(s.notebook, request.target, s.stage, request.files, request.overrides)
+        this.given[s.label] = [asdict(value) for value in values]
     for s in request.steps:
         if not any(r["folder"] == s.label for r in this.steps):
             this.record(s.name, s.stage, s.label, "not_run", None)

@@ -89,6 +89,9 @@ def closing(this: Manifest, endpoints: bool) -> str:
     if decision.exists():
         document = json.loads(decision.read_text(encoding="utf-8"))
         lines.append(f"Decision: {document['decision']}. {document['reason']}")
+    changed = {value["name"] for row in this.steps for value in this.given.get(row["folder"], [])}
+    if changed:
+        lines.append(f"Values that differ from the plain command's: {', '.join(sorted(changed))}")
     lines.append(f"Report: {this.folder / 'index.html'}")
     if endpoints and this.endpoints:
         for row in this.endpoints:

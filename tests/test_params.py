@@ -156,3 +156,16 @@ def test_the_params_files_of_the_checkout_fit_every_target_and_stage() -> None:
     for target in ("local", "azure"):
         for stage in ("dev", "prod"):
             params.layers(target, stage)
+
+
+def test_what_differs_from_the_plain_command_is_known_with_its_source_limits_first(tmp_path: Path) -> None:
+    file = tmp_path / "loose.yml"
+    file.write_text("arrival_seed: 7\nmax_p99_ms: 5000\nmax_p95_ms: 400.0\ncv_folds: 5\n")
+    notebook = repository.NOTEBOOKS / "80_stress_test.ipynb"
+    assert params.given(notebook, "local", "prod", (), ()) == []
+    found = params.given(notebook, "local", "prod", (file,), ("max_p50_ms=900", "calm_polls=20"))
+    assert [(g.name, g.value, g.plain, g.source) for g in found] == [
+        ("max_p50_ms", 900.0, 100.0, "-p"),
+        ("max_p99_ms", 5000, 1000.0, "loose.yml"),
+        ("arrival_seed", 7, 1, "loose.yml"),
+    ]

@@ -261,6 +261,17 @@ def test_a_run_remembers_the_values_it_was_given_and_a_step_that_joins_it_does_n
     assert this.values((), ("seed=4",)) == ((file,), ("seed=3", "seed=4"))
 
 
+def test_a_run_records_which_values_differ_from_the_plain_commands(ci: Builder, params_files: Path) -> None:
+    ci("20_train", HOLDS, extra="seed: int = 1  # seed\nmax_rows: int = 5  # most rows\n")
+    (params_files / "base.yml").write_text("max_rows: 6\n")
+    go(request(overrides=("seed=1", "max_rows=9")))
+    given = manifest.load("r1").given
+    assert given.pop("20_train") == [{"name": "max_rows", "value": 9, "plain": 6, "source": "-p"}]
+    assert set(given) == {s.label for s in CI} - {"20_train"} and not any(given.values())
+    go(request(resume=True))
+    assert manifest.load("r1").given["20_train"] == []
+
+
 def test_a_page_lost_with_its_runner_is_rendered_when_the_run_goes_on(ci: Builder) -> None:
     go(request())
     page = repository.run_folder("r1") / "20_train" / "report.html"

@@ -200,6 +200,43 @@ def test_a_run_of_single_steps_goes_on_with_the_step_that_failed() -> None:
     assert f"Go on with: {again}" in text(page(folder), ".verdict")
 
 
+LOOSENED = {
+    "80_stress_test-dev": [{"name": "max_p99_ms", "value": 5000.0, "plain": 1000.0, "source": "test.yml"}],
+    "80_stress_test-prod": [
+        {"name": "max_p99_ms", "value": 5000.0, "plain": 1000.0, "source": "test.yml"},
+        {"name": "arrival_seed", "value": 7, "plain": 1, "source": "-p"},
+    ],
+    "95_rollback-prod": [{"name": "confirm_requests", "value": 5, "plain": 20, "source": "-p"}],
+}
+
+
+def test_a_limit_that_was_loosened_is_marked_before_everything_else_on_the_page_of_a_run() -> None:
+    folder = whole(given=LOOSENED)
+    soup = page(folder)
+    assert "2 values differ from the plain command's: max_p99_ms and arrival_seed." in text(soup, ".verdict")
+    assert rows(soup, "given") == [
+        "max_p99_ms 5000.0 1000.0 test.yml 80_stress_test-dev, 80_stress_test-prod",
+        "arrival_seed 7 1 -p 80_stress_test-prod",
+    ]
+    first = next(h for h in soup.select("main h2"))
+    assert first["id"] == "given"
+    assert "| max_p99_ms | 5000.0 | 1000.0 | test.yml |" in (folder / "summary.md").read_text()
+    assert not page(whole("r2")).select("#given")
+
+
+def test_a_changed_value_is_marked_first_on_the_page_of_its_step() -> None:
+    folder = whole(given=LOOSENED)
+    recorded.result("r1", "80_stress_test", "prod", "passed", parameters={"run_id": "r1", "max_p99_ms": 5000.0})
+    report.step(folder / "80_stress_test-prod")
+    soup = pages.read(folder / "80_stress_test-prod")
+    changed = soup.select(".parameters .changed")
+    assert [c.get_text(" ", strip=True) for c in changed] == [
+        "max_p99_ms 5000.0 plain command 1000.0, changed by test.yml"
+    ]
+    assert soup.select(".parameters > div")[0] is changed[0]
+    assert "Values changed 2 of 2" in text(soup, ".facts")
+
+
 def test_a_step_without_a_result_is_shown_as_not_run_with_the_reason() -> None:
     folder = whole()
     (folder / "90_release-prod" / "result.json").unlink()

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote
 
-from runbook.report import commands, comparison, gates, page, verdict, words
+from runbook.report import commands, comparison, gates, given, page, verdict, words
 from runbook.report.evidence import Run, StepRun
 from runbook.report.step_page import commit
 
@@ -39,6 +39,7 @@ def render(this: Run, earlier: Sequence[Run]) -> str:
         verdict=verdict.of(this),
         jump=f"{_href(this, stopped.folder)}#failed" if stopped and _href(this, stopped.folder) else "",
         facts=_facts(this),
+        given=given.read(this),
         gates=[(group, _href(this, group.folder)) for group in gates.read(this)],
         tables=comparison.read(this, earlier),
         since=since,

@@ -9,9 +9,10 @@ from typing import Any
 
 from runbook import release
 from runbook.errors import RunError
-from runbook.report import commands, evidence, notebook, outline, page, words
+from runbook.report import commands, evidence, given, notebook, outline, page, words
 from runbook.report.commands import Command
 from runbook.report.evidence import StepRun
+from runbook.report.given import Given
 from runbook.report.notebook import Story
 from runbook.report.outline import Entry
 
@@ -35,12 +36,16 @@ class Verdict:
 
 @dataclass(frozen=True)
 class Value:
-    """One parameter as the run used it; ``default`` is the notebook's own where it was overridden."""
+    """One parameter as the run used it; ``default`` is the notebook's own where it differs.
+
+    ``given`` says what the plain command uses where ``-f`` or ``-p`` changed the value.
+    """
 
     name: str
     value: str
     default: str
     meaning: str
+    given: Given | None = None
 
 
 def render(result: StepRun, folder: Path) -> str:
@@ -52,6 +57,7 @@ def render(result: StepRun, folder: Path) -> str:
     content, headings = outline.finish(body, taken=FRAME)
     failed = any(e.failed for e in headings)
     status, title = evidence.status(result.status, manifest), story.title or result.title or result.step
+    changed = given.of_step(manifest, result.folder)
     said = rehearsed(verdict(result, failed)) if rehearsal else verdict(result, failed)
     if manifest and result.status in commands.RED:
         said = replace(said, commands=_commands(result, manifest, folder.parent))
@@ -64,8 +70,8 @@ def render(result: StepRun, folder: Path) -> str:
         status=status,
         verdict=said,
         jump=failed,
-        facts=_facts(result),
-        parameters=_parameters(result, story),
+        facts=_facts(result, changed),
+        parameters=_parameters(result, story, changed),
         body=content,
         contents=_contents(result, headings),
         provenance=_provenance(result, story, manifest),
@@ -115,24 +121,28 @@ def _red(result: StepRun) -> tuple[str, str]:
     return word, f"{result.cells_run} of {words.count(result.cells, 'code cell')} ran."
 
 
-def _facts(result: StepRun) -> list[tuple[str, str]]:
-    return [
+def _facts(result: StepRun, changed: Mapping[str, Given]) -> list[tuple[str, str]]:
+    facts = [
         ("Took", words.took(result.seconds) or "–"),
         ("Started", words.when(result.started)),
         ("Checks held", f"{result.held} of {result.applied}"),
         ("Code cells run", f"{result.cells_run} of {result.cells}"),
     ]
+    if changed:
+        facts.append(("Values changed", f"{len(changed)} of {len(result.parameters)}"))
+    return facts
 
 
-def _parameters(result: StepRun, story: Story) -> list[Value]:
+def _parameters(result: StepRun, story: Story, changed: Mapping[str, Given]) -> list[Value]:
     values = []
     for name in dict.fromkeys([*story.parameters, *result.parameters]):
         declared = story.parameters.get(name)
         default = declared.default if declared else ""
         used = notebook.value(result.parameters[name]) if name in result.parameters else default
         other = default if declared and default != used else ""
-        values.append(Value(name, used, other, declared.meaning if declared else ""))
-    return values
+        values.append(Value(name, used, other, declared.meaning if declared else "", changed.get(name)))
+    # The changed ones first: they are what a reviewer has to know.
+    return sorted(values, key=lambda v: v.given is None)
 
 
 def _contents(result: StepRun, headings: Sequence[Entry]) -> list[Entry]:

@@ -9,7 +9,7 @@ from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from runbook.report import comparison, gates, verdict, words
+from runbook.report import comparison, gates, given, verdict, words
 from runbook.report.evidence import Run
 from runbook.report.page import TEMPLATES
 
@@ -35,6 +35,7 @@ def render(this: Run, earlier: Sequence[Run]) -> str:
             verdict=verdict.of(this),
             plain=verdict.in_the_clear(this),
             gates=gates.read(this),
+            given=given.read(this),
             tables=comparison.read(this, earlier),
             groups=_groups(this),
             signs=SIGNS,

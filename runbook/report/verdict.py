@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from runbook.report import commands, words
+from runbook.report import commands, given, words
 from runbook.report.evidence import Run
 from runbook.report.step_page import Verdict, rehearsed, verdict
 
@@ -28,7 +28,7 @@ def title(this: Run) -> str:
 
 def of(this: Run) -> Verdict:
     """Return the verdict on a run: a sentence, and the reason with wanted and found and what serves now."""
-    reason = [_why(this), serves(this)]
+    reason = [_why(this), serves(this), given.sentence(given.read(this))]
     if this.outcome in ("failed", "cancelled") and _untouched(this):
         reason.append("No step of prod ran.")
     further = [commands.go_on(this.manifest, this.stopped_at)] if this.outcome in UNENDED else []

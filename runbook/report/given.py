@@ -1,0 +1,51 @@
+"""The values that ``-f`` and ``-p`` changed, as pages mark them: a limit that was loosened must not look like the rule."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from runbook.report import notebook, words
+from runbook.report.evidence import Run
+
+
+@dataclass(frozen=True)
+class Given:
+    """One value as the run used it, what the plain command uses, who set it, and the steps that took it."""
+
+    name: str
+    value: str
+    plain: str
+    source: str
+    steps: tuple[str, ...]
+
+
+def read(this: Run) -> list[Given]:
+    """Return every changed value of a run once, limits first; a step that did not run took none."""
+    found: dict[tuple[str, str, str, str], list[str]] = {}
+    ran = {s.folder for s in this.steps if s.status != "not_run"}
+    for folder, rows in dict(this.manifest.get("given", {})).items():
+        for row in rows if folder in ran else []:
+            found.setdefault(_key(row), []).append(folder)
+    return [Given(*key, tuple(steps)) for key, steps in found.items()]
+
+
+def of_step(manifest: Mapping[str, Any] | None, folder: str) -> dict[str, Given]:
+    """Return the changed values of one step by name."""
+    rows = (manifest or {}).get("given", {}).get(folder, [])
+    return {str(row["name"]): Given(*_key(row), (folder,)) for row in rows}
+
+
+def sentence(values: list[Given]) -> str:
+    """Return how many values differ and which come first, as one sentence; nothing when none does."""
+    if not values:
+        return ""
+    names = list(dict.fromkeys(value.name for value in values))
+    verb = "differs" if len(names) == 1 else "differ"
+    first = [*names[:3], *(["more"] if len(names) > 3 else [])]
+    return f"{words.count(len(names), 'value')} {verb} from the plain command's: {words.listing(first)}."
+
+
+def _key(row: Mapping[str, Any]) -> tuple[str, str, str, str]:
+    return str(row["name"]), notebook.value(row["value"]), notebook.value(row["plain"]), str(row["source"])
