@@ -9,11 +9,14 @@ import os
 import shlex
 import signal
 import sys
+import traceback
 from pathlib import Path
+from types import TracebackType
 from typing import Any
 
 import click
 
+from runbook import text
 from runbook.errors import RunbookError
 
 TARGET = click.option("--target", type=click.Choice(["local", "azure"]), default="local", show_default=True)
@@ -36,7 +39,7 @@ class Commands(click.Group):
                 raise
             from runbook.masking import Mask
 
-            click.echo(f"Error: {Mask()(str(error))}", err=True)
+            _say(f"Error: {Mask()(str(error))}", err=True)
             sys.exit(error.exit_code)
         except OSError as error:
             if ctx.params.get("debug") or error.errno not in (errno.ENOSPC, errno.EDQUOT):
@@ -44,7 +47,7 @@ class Commands(click.Group):
             from runbook import hint, repository
 
             # A run never goes on without its evidence, and this is the one error that keeps it from leaving any.
-            click.echo(
+            _say(
                 f"Error: {error.strerror}: what a run must leave in {repository.reports()} and {repository.home()} could not "
                 "be written, so it is not done. Make room on the disk, then run the command again, or go on with: "
                 f"{hint.line('run', '--resume', 'RUN_ID')}",
@@ -57,7 +60,10 @@ class Commands(click.Group):
 @click.option("--debug", is_flag=True, help="Show the traceback of an error.")
 def main(debug: bool) -> None:
     """Take a model from data to a tested, autoscaled endpoint, by notebooks that leave reports."""
-    logging.basicConfig(level=logging.DEBUG if debug else logging.ERROR, format="%(levelname)s %(name)s: %(message)s")
+    log = logging.StreamHandler()
+    log.setFormatter(text.Formatter("%(levelname)s %(name)s: %(message)s"))
+    logging.basicConfig(level=logging.DEBUG if debug else logging.ERROR, handlers=[log])
+    sys.excepthook = _uncaught
     # Nothing leaves this machine unasked; the kernels inherit it.
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
@@ -167,9 +173,9 @@ def plan_command(
     from runbook import plan, show
 
     request = plan.Request(plan_name, plan.PLANS[plan_name], target, "RUN_ID", _command(), None, files, overrides)
-    click.echo(show.plan(request.steps, plan.resolve(request)))
+    _say(show.plan(request.steps, plan.resolve(request)))
     if bodies:
-        click.echo(show.bodies(target))
+        _say(show.bodies(target))
 
 
 @main.command()
@@ -179,11 +185,11 @@ def check() -> None:
 
     problems = anatomy.everything()
     for problem in problems:
-        click.echo(problem, err=True)
+        _say(problem, err=True)
     if problems:
-        click.echo(f"{len(problems)} problem{'s' * (len(problems) != 1)}.", err=True)
+        _say(f"{len(problems)} problem{'s' * (len(problems) != 1)}.", err=True)
         sys.exit(1)
-    click.echo(
+    _say(
         f"{len(list(repository.NOTEBOOKS.glob('*.ipynb')))} notebooks, params, deployment files and pipelines keep their rules."
     )
 
@@ -206,7 +212,7 @@ def endpoint(stage: Any, target: str, as_json: bool, key: bool) -> None:
     elif as_json:
         click.echo(json.dumps(show.endpoint_fields(found, stage), indent=2))
     else:
-        click.echo(show.endpoint(found, stage))
+        _say(show.endpoint(found, stage))
 
 
 @main.command()
@@ -214,7 +220,7 @@ def status() -> None:
     """Show what the local platform runs."""
     from runbook import show
 
-    click.echo(show.status())
+    _say(show.status())
 
 
 @main.command()
@@ -224,8 +230,8 @@ def down() -> None:
 
     stopped = LocalPlatform().down()
     for line in stopped:
-        click.echo(f"stopped {line}")
-    click.echo("Nothing of the local platform runs any more." if stopped else "Nothing was running.")
+        _say(f"stopped {line}")
+    _say("Nothing of the local platform runs any more." if stopped else "Nothing was running.")
 
 
 @main.command()
@@ -238,7 +244,7 @@ def report(run_id: str) -> None:
     folder = repository.run_folder(run_id)
     for result in sorted(folder.glob("*/result.json")):
         pages.step(result.parent)
-    click.echo(pages.run(folder))
+    _say(str(pages.run(folder)))
     pages.runs(repository.reports())
 
 
@@ -250,10 +256,21 @@ def verify(run_id: str) -> None:
 
     problems = manifest.verify(run_id)
     for problem in problems:
-        click.echo(problem, err=True)
+        _say(problem, err=True)
     if problems:
         sys.exit(1)
-    click.echo(f"{len(manifest.load(run_id).files)} files of {run_id} are as they were when it ended.")
+    _say(f"{len(manifest.load(run_id).files)} files of {run_id} are as they were when it ended.")
+
+
+def _say(said: str, err: bool = False) -> None:
+    click.echo(text.shown(said), err=err)
+
+
+def _uncaught(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    """Print the traceback of an error that is not ours as text from elsewhere, without secrets."""
+    from runbook.masking import Mask
+
+    _say(Mask()("".join(traceback.format_exception(kind, error, trace)).rstrip()), err=True)
 
 
 def _run(request: Any, closing: bool) -> None:
@@ -262,7 +279,7 @@ def _run(request: Any, closing: bool) -> None:
 
     with Terminal() as terminal:
         this = plan.run(request, platform.open(request.target), terminal)
-    click.echo(show.closing(this, endpoints=closing))
+    _say(show.closing(this, endpoints=closing))
 
 
 def _command() -> str:

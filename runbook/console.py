@@ -10,6 +10,7 @@ from pathlib import Path
 from rich.console import Console as RichConsole
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
+from runbook import text
 from runbook.step import Result, Step
 
 WORDS = {
@@ -26,7 +27,7 @@ class Terminal:
     """Progress of one run; use as a context manager, so that the bar never survives an error."""
 
     def __init__(self) -> None:
-        self._console = RichConsole(file=sys.stdout, highlight=False, soft_wrap=True)
+        self._console = RichConsole(file=sys.stdout, highlight=False, soft_wrap=True, emoji=False)
         self._pipeline = "TF_BUILD" in os.environ
         columns = (
             SpinnerColumn(),
@@ -58,7 +59,7 @@ class Terminal:
         self._number, self._label = number, this.label
         self._bar.reset(self._task, description=f"{number:>2} of {self._steps}  {this.label}", total=1, visible=True)
         if self._pipeline:
-            self.note(f"##[group]papermill {this.label}")
+            self._order(f"##[group]papermill {this.label}")
         if not self._console.is_terminal:
             self.note(f"{number:>2} of {self._steps}  {this.label:<26} started, {self._elapsed()} into the run")
 
@@ -76,21 +77,23 @@ class Terminal:
         line = f"{number:>2} of {self._steps}  {self._label:<26} [{STYLES.get(status, 'dim')}]{WORDS[status]:<10}[/] "
         self._console.print(f"{line} {result.seconds or 0:6.1f} s  {held} checks held")
         if result.not_needed:
-            self._console.print(f"          {result.not_needed}", markup=False)
+            self.note(f"          {result.not_needed}")
         if result.error:
-            self._console.print(
-                f"          {result.error['class']}: {result.error['message']}", markup=False, style="red"
-            )
-            self._console.print(f"          cell {result.error['cell']}; report: {page}", markup=False)
+            self.note(f"          {result.error['class']}: {result.error['message']}", style="red")
+            self.note(f"          cell {result.error['cell']}; report: {page}")
         if self._pipeline:
-            self.note("##[endgroup]")
+            self._order("##[endgroup]")
             if result.error:
-                message = (result.error["message"] or "").replace("\n", " ")
-                self.note(f"##vso[task.logissue type=error]{self._label}: {result.error['class']}: {message}")
+                problem = f"{self._label}: {result.error['class']}: {result.error['message'] or ''}"
+                self._order(f"##vso[task.logissue type=error]{text.on_one_line(problem)}")
 
-    def note(self, text: str) -> None:
-        """Say one line."""
-        self._console.print(text, markup=False)
+    def note(self, said: str, style: str | None = None) -> None:
+        """Say something, which may quote text from elsewhere."""
+        self._console.print(text.shown(said), markup=False, style=style)
+
+    def _order(self, line: str) -> None:
+        """Write a line that the agent of a pipeline obeys; what it quotes must be on one line and without orders."""
+        self._console.print(line, markup=False)
 
     def _elapsed(self) -> str:
         seconds = int(time.monotonic() - self._clock)
