@@ -23,6 +23,9 @@ WORKBENCH = ("00_explore", "20_train")
 OWN_MODULES = {"check", "connect", "handoff"} | {"model", "training", "figures", "gate"}
 OWN_MODULES |= {"scoring", "cases", "outcome", "load", "latency", "replicas", "release"}
 MAX_CELLS, MAX_LINES, MAX_WORDS = 40, 15, 110
+# The one notebook that may read the sealed rows, and what reads them.
+OPENS_SEALED_ROWS = "30_evaluate"
+OPENERS = ("load", "sealed", "coded")
 RUN_PARAMETERS = ("target", "stage", "run_id")
 FORBIDDEN = {
     "sys.exit": "papermill would call the run a success; let a check fail instead",
@@ -46,9 +49,31 @@ def notebook(path: Path) -> list[str]:
     """Return what breaks the anatomy of one notebook."""
     document = nbformat.read(path, as_version=4)
     problems = [*_opening(document), *_parameters(path), *_committed(document), *_code(document), *_checks(document)]
+    if path.stem != OPENS_SEALED_ROWS:
+        problems += _sealed_rows(document)
     if path.stem not in WORKBENCH:
         problems += _caps(document)
+    if path.stem == "20_train":
+        problems += _choices(path, document)
     return [f"{path.name}: {problem}" for problem in problems]
+
+
+def checks(path: Path) -> list[str]:
+    """Return every check of a notebook as its name and its kinds of wish, such as "'the endpoint exists': wanted"."""
+    calls = [call for cell in _code_cells(nbformat.read(path, as_version=4)) for call in _check_calls(cell.source)]
+    return [
+        f"{ast.unparse(call.args[0])}: {', '.join(str(k.arg) for k in call.keywords if k.arg != 'found')}"
+        for call in calls
+    ]
+
+
+def candidates(document: Any) -> list[str]:
+    """Return the names of the candidates that 20_train spells out, or none when they are no literal dictionary."""
+    for node in (node for cell in _code_cells(document) for node in _tree(cell.source).body):
+        if isinstance(node, ast.Assign) and isinstance(node.value, ast.Dict):
+            if ast.unparse(node.targets[0]) == "candidates":
+                return [str(key.value) for key in node.value.keys if isinstance(key, ast.Constant)]
+    return []
 
 
 def _opening(document: Any) -> list[str]:
@@ -94,7 +119,7 @@ def _committed(document: Any) -> list[str]:
 
 def _code(document: Any) -> list[str]:
     problems = []
-    for cell in (c for c in document.cells if c.cell_type == "code"):
+    for cell in _code_cells(document):
         where = f"cell {cell.id}"
         if "parameters" not in cell.metadata.get("tags", []) and not cell.source.startswith("# "):
             problems.append(f"{where}: the first line is no comment; the report folds the cell under that line.")
@@ -104,7 +129,81 @@ def _code(document: Any) -> list[str]:
             problems.append(f"{where}: not Python: {error.msg}; no %magic and no !command.")
             continue
         problems += [f"{where}: {problem}" for node in ast.walk(tree) for problem in _statement(node)]
+        problems += [f"{where}: {problem}" for call in _check_calls(cell.source) for problem in _empty_check(call)]
     return problems
+
+
+def _code_cells(document: Any) -> list[Any]:
+    return [cell for cell in document.cells if cell.cell_type == "code"]
+
+
+def _tree(source: str) -> ast.Module:
+    try:
+        return ast.parse(source)
+    except SyntaxError:
+        return ast.Module([], [])  # _code has a problem for it
+
+
+def _check_calls(source: str) -> list[ast.Call]:
+    nodes = [node for node in ast.walk(_tree(source)) if isinstance(node, ast.Call)]
+    return [node for node in nodes if ast.unparse(node.func) == "check" and node.args]
+
+
+def _empty_check(call: ast.Call) -> list[str]:
+    given = {keyword.arg: keyword.value for keyword in call.keywords}
+    found, name = given.get("found"), ast.unparse(call.args[0])
+    if found is None:
+        return [f"check {name} has no found=; it compares nothing."]
+    if isinstance(found, ast.Constant):
+        return [f"check {name} finds the constant {ast.unparse(found)}; look at what was made."]
+    needed = given.get("needed")
+    if isinstance(needed, ast.Constant) and not needed.value:
+        return [f"check {name} is never needed, so it never fails; remove it or let needed= depend on the run."]
+
+    wishes = [value for word, value in given.items() if word not in ("found", "needed")]
+    same = any(ast.dump(part) == ast.dump(found) for wish in wishes for part in ast.walk(wish))
+    if same:
+        return [f"check {name} compares {ast.unparse(found)} with itself; take the wish from another source."]
+    return []
+
+
+def _sealed_rows(document: Any) -> list[str]:
+    problems = []
+    aliases = {"model"}
+    for cell in _code_cells(document):
+        for node in ast.walk(_tree(cell.source)):
+            if isinstance(node, ast.ImportFrom) and node.module == "runbook":
+                aliases |= {alias.asname for alias in node.names if alias.name == "model" and alias.asname}
+            if reader := _reader(node, aliases):
+                problems.append(
+                    f"cell {cell.id}: {reader} reads the sealed rows; only {OPENS_SEALED_ROWS} may. Use model.development()."
+                )
+    return problems
+
+
+def _reader(node: ast.AST, aliases: set[str]) -> str:
+    if isinstance(node, ast.Attribute) and node.attr in OPENERS and ast.unparse(node.value) in aliases:
+        return ast.unparse(node)
+    if isinstance(node, ast.ImportFrom) and node.module == "runbook.model":
+        taken = [alias.name for alias in node.names if alias.name in OPENERS]
+        return ", ".join(f"model.{name}" for name in taken)
+    if isinstance(node, ast.Constant) and str(node.value).endswith(repository.DATA.name):
+        return repr(node.value)
+    return ""
+
+
+def _choices(path: Path, document: Any) -> list[str]:
+    try:
+        kind = params.declared(path).get("model_kind")
+    except AnatomyError:
+        return []  # _parameters has a problem for it
+    named, wanted = candidates(document), list(kind.choices) if kind else []
+    if not named or named == wanted[1:]:
+        return []
+    return [
+        f"parameters cell: model_kind can choose {', '.join(wanted)}; wanted auto and the candidates in their order, "
+        f"{', '.join(named)}. Write auto|{'|'.join(named)} into its comment."
+    ]
 
 
 def _statement(node: ast.AST) -> list[str]:
@@ -126,7 +225,7 @@ def _statement(node: ast.AST) -> list[str]:
 
 
 def _checks(document: Any) -> list[str]:
-    code = [c for c in document.cells if c.cell_type == "code"]
+    code = _code_cells(document)
     checking = [c for c in code if re.search(r"^\s*(check|not_needed)\(", c.source, re.MULTILINE)]
     problems = (
         []

@@ -110,9 +110,9 @@ def difference(draws: Array, margin: float, label: str) -> Figure:
     return _done(figure)
 
 
-def survival(table: pd.DataFrame, columns: Sequence[str]) -> dict[str, tuple[int, int]]:
-    """Return (survivors, n) for every combination of ``columns``, for ``shares``."""
-    grouped = table.groupby(list(columns), observed=True)["Survived"].agg(["sum", "count"])
+def survival(table: pd.DataFrame, columns: Sequence[str], label: str) -> dict[str, tuple[int, int]]:
+    """Return (rows whose ``label`` is 1, n) for every combination of ``columns``, for ``shares``."""
+    grouped = table.groupby(list(columns), observed=True)[label].agg(["sum", "count"])
     names = [", ".join(map(str, key if isinstance(key, tuple) else (key,))) for key in grouped.index]
     return {
         name: (int(row["sum"]), int(row["count"])) for name, (_, row) in zip(names, grouped.iterrows(), strict=True)

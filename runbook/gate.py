@@ -22,7 +22,7 @@ Word = Literal["promote", "hold", "fail"]
 Array = npt.NDArray[Any]
 Interval = tuple[float, float]
 
-TRAINED = ("cv_log_loss", "cv_brier", "cv_roc_auc", "cv_accuracy")
+TRAINED = ("cv_log_loss", "cv_brier", "cv_roc_auc", "cv_accuracy", "cv_log_loss_low", "cv_brier_low")
 
 
 @dataclass(frozen=True)
@@ -93,8 +93,9 @@ class Decision:
 def decide(evidence: Evidence, rules: Rules) -> Decision:
     """Judge a candidate; nothing outside is read or changed.
 
-    Numbers that are missing or not finite fail first. A candidate that is not new is held before its floors are asked, for
-    the champion it equals was released already. Then floors and baselines fail, and last the champion is compared with.
+    Numbers that are missing or not finite fail first, then a candidate that has probably seen the sealed rows. A candidate
+    that is not new is held before its floors are asked, for the champion it equals was released already. Then floors and
+    baselines fail, and last the champion is compared with.
     """
     if rules.promote_when not in ("not_worse", "better"):
         raise UsageError(f"promote_when is {rules.promote_when!r}: wanted not_worse or better.")
@@ -102,6 +103,9 @@ def decide(evidence: Evidence, rules: Rules) -> Decision:
     if wrong := _first_failed(sound):
         return Decision("fail", f"The evidence is not sound. {wrong}", sound)
     weights = draw_tickets(evidence.tickets, rules.resamples, rules.seed)
+    sound += _unseen(evidence, weights)
+    if wrong := _first_failed(sound):
+        return Decision("fail", f"The candidate has probably seen the sealed rows in training. {wrong}", sound)
     floors = _floors(evidence, rules, weights) + _baselines(evidence, weights)
     if evidence.champion is None:
         broken = _first_failed(floors)
@@ -146,6 +150,20 @@ def _answered(name: str, probabilities: Array, rows: int) -> Criterion:
     return _criterion(f"{name} answers every passenger", wanted, found, len(probabilities) == rows == good)
 
 
+def _unseen(evidence: Evidence, weights: Array) -> tuple[Criterion, ...]:
+    """Return a criterion a loss: on rows it has not seen, a model is not clearly better than in cross-validation."""
+    y, p = evidence.outcomes, evidence.candidate
+    found = model.metrics(y, p)
+    losses = {"log_loss": _log_losses(y, p), "brier": (p - y) ** 2}
+    criteria = []
+    for name, values in losses.items():
+        low, interval = evidence.trained[f"cv_{name}_low"], _interval(_means(values, weights))
+        wanted = f"reaching {low:.4g}, cross-validation's low end"
+        title = f"{name.replace('_', ' ')} beside cross-validation"
+        criteria.append(_criterion(title, wanted, found[name], interval[1] >= low, interval))
+    return tuple(criteria)
+
+
 def _floors(evidence: Evidence, rules: Rules, weights: Array) -> tuple[Criterion, ...]:
     y, p = evidence.outcomes, evidence.candidate
     found = model.metrics(y, p)
@@ -153,7 +171,7 @@ def _floors(evidence: Evidence, rules: Rules, weights: Array) -> tuple[Criterion
         "log_loss": _means(_log_losses(y, p), weights),
         "brier": _means((p - y) ** 2, weights),
         "roc_auc": np.array([roc_auc_score(y, p, sample_weight=w) for w in weights]),
-        "accuracy": _means((p >= 0.5) == (y == 1), weights),
+        "accuracy": _means((p >= model.THRESHOLD) == (y == 1), weights),
     }
     most = {"log_loss": rules.max_log_loss, "brier": rules.max_brier}
     least = {"roc_auc": rules.min_roc_auc, "accuracy": rules.min_accuracy}

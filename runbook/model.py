@@ -1,7 +1,7 @@
 """The data, its split, and the model as bytes: ONNX export, parity, predictions, digests.
 
 Rows are split once, by a salted hash of the ticket, so that a family never lies on both sides. 20_train sees
-``development()``; 30_evaluate alone opens ``sealed()``.
+``development()``; 30_evaluate alone opens ``sealed()``. ``openings()`` counts how often this process read sealed rows.
 """
 
 from __future__ import annotations
@@ -38,7 +38,11 @@ LABEL, GROUP = "Survived", "Ticket"
 INPUT, OUTPUT, GRAPH = "passenger", "probability", "titanic"
 OPSET = {"": 21, "ai.onnx.ml": 3}
 
+# A probability of at least this much is the verdict 1, here as in deployment/score.py.
+THRESHOLD = 0.5
+
 Floats = npt.NDArray[np.floating[Any]]
+_openings = 0
 
 
 @functools.cache
@@ -54,7 +58,16 @@ def contract() -> ModuleType:
 
 
 def load(path: Path = repository.DATA) -> pd.DataFrame:
-    """Return all 891 passengers, coded; raises UsageError when the file is not the one this project was built on."""
+    """Return all 891 passengers, coded, sealed ones included, and count this as an opening.
+
+    Raises UsageError when the file is not the one this project was built on.
+    """
+    global _openings
+    _openings += 1
+    return _read(path)
+
+
+def _read(path: Path) -> pd.DataFrame:
     data = path.read_bytes()
     if digest(data) != DATA_SHA256:
         raise UsageError(
@@ -68,7 +81,7 @@ def load(path: Path = repository.DATA) -> pd.DataFrame:
 
 
 def coded(raw: pd.DataFrame) -> pd.DataFrame:
-    """Return PassengerId, the contract's fields in its order, Survived and Ticket; raises UsageError naming the row at fault.
+    """Return PassengerId, the contract's fields in its order, label and group; raises UsageError naming the row at fault.
 
     ``raw`` has the columns of data/titanic.csv. Every row must satisfy deployment/contract.py, as every request must.
     """
@@ -85,7 +98,7 @@ def coded(raw: pd.DataFrame) -> pd.DataFrame:
     table.insert(0, "PassengerId", raw["PassengerId"])
     table[[LABEL, GROUP]] = raw[[LABEL, GROUP]]
     if not table[LABEL].isin([0, 1]).all():
-        raise UsageError("The training data has values of Survived other than 0 and 1.")
+        raise UsageError(f"The training data has values of {LABEL} other than 0 and 1.")
     return table
 
 
@@ -97,14 +110,19 @@ def is_sealed(ticket: str) -> bool:
 
 def development() -> pd.DataFrame:
     """Return the rows for choice, calibration and refit."""
-    table = load()
+    table = _read(repository.DATA)
     return table[~table[GROUP].map(is_sealed)].reset_index(drop=True)
 
 
 def sealed() -> pd.DataFrame:
-    """Return the rows that judge a candidate; only 30_evaluate may ask for them."""
+    """Return the rows that judge a candidate, and count this as an opening; only 30_evaluate may ask for them."""
     table = load()
     return table[table[GROUP].map(is_sealed)].reset_index(drop=True)
+
+
+def openings() -> int:
+    """Return how often this process has read sealed rows, by ``load`` or ``sealed``; a training must end with 0."""
+    return _openings
 
 
 def matrix(table: pd.DataFrame) -> Floats:
@@ -138,28 +156,42 @@ def metrics(outcomes: npt.ArrayLike, probabilities: npt.ArrayLike) -> dict[str, 
         "log_loss": float(sk.log_loss(y, p, labels=[0, 1])),
         "brier": float(sk.brier_score_loss(y, p)),
         "roc_auc": float(sk.roc_auc_score(y, p)),
-        "accuracy": float(sk.accuracy_score(y, p >= 0.5)),
+        "accuracy": float(sk.accuracy_score(y, p >= THRESHOLD)),
     }
 
 
 def export(pipeline: Any) -> bytes:
-    """Return a fitted scikit-learn classifier as an ONNX file: float32 [rows, 7] in, probability of survival [rows] out.
+    """Return a fitted scikit-learn classifier as an ONNX file: float32 [rows, 7] in, probability of label 1 [rows] out.
 
-    The same pipeline gives the same bytes in every process.
+    The same pipeline gives the same bytes in every process. Raises RunError, naming the part at fault, when the pipeline
+    gives no probabilities, has no faithful form in ONNX, or makes a file that ONNX Runtime does not load.
     """
+    refuse_without_probabilities("The pipeline", pipeline)
+    try:
+        exported = _exported(pipeline)
+        _session(exported)
+    # skl2onnx, onnx and ONNX Runtime raise a dozen unrelated classes for what they do not know.
+    except Exception as error:
+        raise RunError(_unconvertible(pipeline, error)) from None
+    return exported
+
+
+def refuse_without_probabilities(name: str, pipeline: Any) -> None:
+    """Raise RunError when ``pipeline``, called ``name`` in the message, has no ``predict_proba``."""
+    if hasattr(pipeline, "predict_proba"):
+        return
+    last = _parts(pipeline)[-1][1]
+    raise RunError(
+        f"{name} ends in {type(last).__name__}, which gives no probabilities; wanted a classifier with predict_proba. "
+        "An endpoint answers a probability: use LogisticRegression or another classifier that has one."
+    )
+
+
+def _exported(pipeline: Any) -> bytes:
     import onnx
-    from skl2onnx import convert_sklearn
-    from skl2onnx.common.data_types import FloatTensorType
     from skl2onnx.helpers.onnx_helper import select_model_inputs_outputs
 
-    shape = [None, len(contract().FIELDS)]
-    converted = convert_sklearn(
-        pipeline,
-        name=GRAPH,
-        initial_types=[(INPUT, FloatTensorType(shape))],
-        options={"zipmap": False},
-        target_opset=OPSET,
-    )
+    converted = _converted(pipeline, len(contract().FIELDS))
     answer = select_model_inputs_outputs(converted, outputs=["probabilities"])
     answer.graph.initializer.append(onnx.helper.make_tensor("survived", onnx.TensorProto.INT64, [], [1]))
     answer.graph.node.append(onnx.helper.make_node("Gather", ["probabilities", "survived"], [OUTPUT], OUTPUT, axis=1))
@@ -173,42 +205,100 @@ def export(pipeline: Any) -> bytes:
     return bytes(answer.SerializeToString(deterministic=True))
 
 
+def _converted(part: Any, columns: int) -> Any:
+    from skl2onnx import convert_sklearn
+    from skl2onnx.common.data_types import FloatTensorType
+
+    return convert_sklearn(
+        part,
+        name=GRAPH,
+        initial_types=[(INPUT, FloatTensorType([None, columns]))],
+        options={"zipmap": False} if hasattr(part, "predict_proba") else None,
+        target_opset=OPSET,
+    )
+
+
+def _unconvertible(pipeline: Any, error: Exception) -> str:
+    names = [f"{type(part).__name__} ({name})" for name, part in _parts(pipeline) if not _converts(part)]
+    words = str(error).strip().splitlines() or [type(error).__name__]
+    return (
+        f"{' and '.join(names) or type(pipeline).__name__} does not convert to ONNX, and only ONNX is served. Use a part that "
+        "does: imputers, one-hot encoding, binning, interactions, scaling before a linear model, logistic regression, trees, "
+        f"forests, gradient boosting (not its histogram form), SVC with probabilities. The converter said: {words[0][:200]}"
+    )
+
+
+def _converts(part: Any) -> bool:
+    try:
+        converted = _converted(part, part.n_features_in_)
+        del converted.functions[:]  # an exported file carries none, and a nearest-neighbour imputer needs some
+        _session(converted.SerializeToString())
+    except Exception:  # see export: any class of error means no
+        return False
+    return True
+
+
+def _parts(pipeline: Any, path: str = "") -> list[tuple[str, Any]]:
+    """Return the innermost fitted parts of pipelines, unions and column transformers, with the path that leads to each."""
+    named = getattr(pipeline, "transformers_", None) or getattr(pipeline, "transformer_list", None)
+    named = named or getattr(pipeline, "steps", None)
+    if not named:
+        return [(path or "the pipeline itself", pipeline)]
+    inner = [(str(entry[0]), entry[1]) for entry in named if hasattr(entry[1], "get_params")]
+    return [found for name, part in inner for found in _parts(part, f"{path} > {name}" if path else name)]
+
+
 def predict(onnx_file: bytes | Path, rows: Floats) -> Floats:
     """Return the probability of survival [rows] that an exported model answers for float32 ``rows`` [rows, 7]."""
-    import onnxruntime
-
     source = onnx_file if isinstance(onnx_file, bytes) else onnx_file.read_bytes()
-    session = onnxruntime.InferenceSession(source, providers=["CPUExecutionProvider"])
-    answer: Floats = session.run([OUTPUT], {INPUT: rows.astype(np.float32)})[0].astype(np.float64)
+    answer: Floats = _session(source).run([OUTPUT], {INPUT: rows.astype(np.float32)})[0].astype(np.float64)
     if answer.shape != (len(rows),):
         raise RunError(f"The model answered shape {answer.shape} for {len(rows)} rows; wanted one probability a row.")
     return answer
 
 
+def _session(onnx_file: bytes) -> Any:
+    import onnxruntime
+
+    return onnxruntime.InferenceSession(onnx_file, providers=["CPUExecutionProvider"])
+
+
 @dataclass(frozen=True)
 class Parity:
-    """How far an exported model is from the pipeline it came from, over ``rows`` rows of which ``with_nulls`` have a null."""
+    """How far an exported model is from the pipeline it came from, over ``rows`` rows of which ``with_nulls`` have a null.
+
+    ``at_threshold`` rows have a probability so close to the threshold that rounding decides their verdict;
+    ``flipped_verdicts`` counts the others whose verdict differs.
+    """
 
     rows: int
     with_nulls: int
     largest_difference: float
+    at_threshold: int
     flipped_verdicts: int
 
 
-def parity(pipeline: Any, onnx_file: bytes, rows: Floats) -> Parity:
-    """Compare both row by row: on ``rows``, on ``rows`` with every nullable field emptied in turn, and on ``edge_rows()``."""
+def parity(pipeline: Any, onnx_file: bytes, rows: Floats, within: float) -> Parity:
+    """Compare both row by row: on ``rows``, on ``rows`` with every nullable field emptied in turn, and on ``edge_rows()``.
+
+    A row whose pipeline's probability lies at most ``within`` from the threshold is counted as at the threshold.
+    """
     emptied = []
     for i, name in enumerate(contract().FIELDS):
         if contract().field(name).nullable:
             emptied.append(rows.copy())
             emptied[-1][:, i] = np.nan
     probes = np.vstack([rows, *emptied, edge_rows()])
+
     ours, theirs = pipeline.predict_proba(probes)[:, 1], predict(onnx_file, probes)
+    flipped = (ours >= THRESHOLD) != (theirs >= THRESHOLD)
+    close = np.abs(ours - THRESHOLD) <= within
     return Parity(
         rows=len(probes),
         with_nulls=int(np.isnan(probes).any(axis=1).sum()),
         largest_difference=float(np.abs(ours - theirs).max()),
-        flipped_verdicts=int(((ours >= 0.5) != (theirs >= 0.5)).sum()),
+        at_threshold=int(close.sum()),
+        flipped_verdicts=int((flipped & ~close).sum()),
     )
 
 

@@ -11,6 +11,7 @@ import logging
 import re
 import tempfile
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from sklearn.base import clone
 from sklearn.model_selection import StratifiedGroupKFold, cross_val_predict
 
 from runbook import mlflow_store, model, origin, repository
+from runbook.errors import RunError
 
 METRICS = ("log_loss", "brier", "roc_auc", "accuracy")
 NOTEBOOK = repository.NOTEBOOKS / "20_train.ipynb"
@@ -33,6 +35,73 @@ ARTIFACT = "model"
 MAKERS = ("numpy", "scipy", "pandas", "scikit-learn", "skl2onnx", "onnx", "onnxruntime")
 
 Fold = tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """A pipeline after ``Comparison.fit``: its name, its full ``repr``, and the digest of the rows it was fitted on."""
+
+    name: str
+    pipeline: Any
+    description: str
+    rows_sha256: str
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Pipelines under cross-validation on one table of development rows; ``answers`` are [repeats, rows] per name.
+
+    ``fit`` fits the same pipelines on the same rows, so that what is exported is what was compared.
+    """
+
+    table: pd.DataFrame
+    pipelines: Mapping[str, Any]
+    answers: Mapping[str, model.Floats]
+    splits: list[list[Fold]]
+
+    def results(self) -> pd.DataFrame:
+        """Return a row per pipeline with the columns of ``summary``."""
+        outcomes = self.table[model.LABEL].to_numpy()
+        found = {name: summary(outcomes, answers, self.splits) for name, answers in self.answers.items()}
+        return pd.DataFrame(found).T
+
+    def fit(self, name: str) -> Fitted:
+        """Fit a copy of the named pipeline on all rows of the comparison."""
+        pipeline = clone(self.pipelines[name])
+        pipeline.fit(model.matrix(self.table), self.table[model.LABEL].to_numpy())
+        return Fitted(name, pipeline, description(pipeline), rows_digest(self.table))
+
+
+def compare(pipelines: Mapping[str, Any], table: pd.DataFrame, splits: list[list[Fold]]) -> Comparison:
+    """Cross-validate named pipelines on ``table``, whose rows ``splits`` divides (see ``folds``).
+
+    Raises RunError when the table holds sealed rows, or when a pipeline gives no probabilities.
+    """
+    opened = int(table[model.GROUP].map(model.is_sealed).sum())
+    if opened:
+        raise RunError(
+            f"{opened} of the {len(table)} rows to train on are sealed; wanted none. Take the rows from model.development(): "
+            "a candidate that has seen the sealed rows can not be judged on them."
+        )
+    for name, pipeline in pipelines.items():
+        model.refuse_without_probabilities(name, pipeline)
+    # Kept as copies: a pipeline that is changed afterwards must not be what is fitted.
+    kept = {name: clone(pipeline) for name, pipeline in pipelines.items()}
+    rows, outcomes = model.matrix(table), table[model.LABEL].to_numpy()
+    answers = {name: out_of_fold(pipeline, rows, outcomes, splits) for name, pipeline in kept.items()}
+    return Comparison(table.copy(), kept, answers, splits)
+
+
+def description(pipeline: Any) -> str:
+    """Return every parameter of a pipeline as text, fitted or not; a plain ``str`` shortens long ones."""
+    return str(pipeline.__repr__(N_CHAR_MAX=10**9))
+
+
+def rows_digest(table: pd.DataFrame) -> str:
+    """Return the sha256 of what a pipeline learns from: inputs and label of every row, in order."""
+    total = hashlib.sha256(model.matrix(table).astype("<f4").tobytes())
+    total.update(table[model.LABEL].to_numpy().astype("<i8").tobytes())
+    return total.hexdigest()
 
 
 def folds(table: pd.DataFrame, count: int, repeats: int, seed: int) -> list[list[Fold]]:
@@ -155,9 +224,12 @@ def download(model_uri: str) -> bytes:
 
 
 def record(
-    run_id: str, mlflow_run_id: str, compute_name: str, *, onnx_file: bytes, kind: str, key: str
+    run_id: str, mlflow_run_id: str, compute_name: str, *, onnx_file: bytes, fitted: Fitted, key: str
 ) -> dict[str, Any]:
-    """Return run.json: the fields of the article's run.json as MLflow knows the ended run, and what proves the model."""
+    """Return run.json: the fields of the article's run.json as MLflow knows the ended run, and what proves the model.
+
+    It says how often this process opened the sealed rows; 30_evaluate refuses a candidate whose training did.
+    """
     import mlflow
 
     run = mlflow.get_run(mlflow_run_id)
@@ -189,13 +261,20 @@ def record(
         "created_by": {"user_name": user},
         "data_container_id": None,
         "run_type": "notebook",
-        "model": {"uri": f"runs:/{mlflow_run_id}/{ARTIFACT}", "sha256": model.digest(onnx_file), "kind": kind},
+        "model": {
+            "uri": f"runs:/{mlflow_run_id}/{ARTIFACT}",
+            "sha256": model.digest(onnx_file),
+            "kind": fitted.name,
+            "pipeline": fitted.description,
+        },
         "data": {
             "path": str(repository.DATA.relative_to(repository.ROOT)),
             "sha256": model.DATA_SHA256,
             "rows": model.DATA_ROWS,
             "development_rows": development,
             "sealed_rows": model.DATA_ROWS - development,
+            "development_sha256": fitted.rows_sha256,
+            "sealed_openings": model.openings(),
         },
         "code": {"sha256": code_digest(), "lock_sha256": model.digest(LOCK)},
         "metrics": dict(run.data.metrics),

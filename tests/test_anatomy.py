@@ -7,6 +7,7 @@ from typing import Any
 
 import nbformat
 import pytest
+from workbench import kinds
 
 from runbook import anatomy, params, repository, rules
 
@@ -86,9 +87,70 @@ def forget_run_id(document: Any) -> None:
     cell(document, "parameters").source = "\n".join(line for line in lines if not line.startswith("run_id"))
 
 
+def compare_with_itself(document: Any) -> None:
+    cell(document, "binding").source += '\ncheck("golden rows", found=passed["golden"], wanted=passed["golden"])'
+
+
+def derive_the_wish(document: Any) -> None:
+    cell(document, "binding").source += '\ncheck("rows", found=len(rows), at_least=min(len(rows), 20))'
+
+
+def find_a_constant(document: Any) -> None:
+    cell(document, "binding").source += '\ncheck("the digest", found="0", wanted=sha256)'
+
+
+def find_nothing(document: Any) -> None:
+    cell(document, "binding").source += '\ncheck("the digest", wanted=sha256)'
+
+
+def never_need(document: Any) -> None:
+    cell(document, "binding").source += '\ncheck("the digest", found=found, wanted=sha256, needed=False)'
+
+
+def open_everything(document: Any) -> None:
+    cell(document, "binding").source += "\ntable = model.load()"
+
+
+def open_under_another_name(document: Any) -> None:
+    cell(document, "binding").source += "\nfrom runbook import model as m\ntable = m.sealed()"
+
+
+def import_the_opener(document: Any) -> None:
+    cell(document, "binding").source += "\nfrom runbook.model import sealed as rows"
+
+
+def read_the_file(document: Any) -> None:
+    cell(document, "binding").source += '\ntable = pd.read_csv("../data/titanic.csv")'
+
+
+def check_little(document: Any) -> None:
+    cells = [nbformat.v4.new_code_cell("# Look\nplatform", id=f"look-{n}") for n in range(20)]
+    document.cells[-2:-2] = cells
+
+
+def many_cells(document: Any) -> None:
+    document.cells[-2:-2] = [nbformat.v4.new_markdown_cell("A note.", id=f"note-{n}") for n in range(40)]
+
+
+def little_prose(document: Any) -> None:
+    document.cells = [c for c in document.cells if c.cell_type == "code" or c.source.startswith("#")]
+
+
 @pytest.mark.parametrize(
     ("spoil", "words"),
     [
+        (compare_with_itself, "check 'golden rows' compares passed['golden'] with itself"),
+        (derive_the_wish, "check 'rows' compares len(rows) with itself"),
+        (find_a_constant, "check 'the digest' finds the constant '0'"),
+        (find_nothing, "check 'the digest' has no found="),
+        (never_need, "check 'the digest' is never needed"),
+        (open_everything, "model.load reads the sealed rows; only 30_evaluate may"),
+        (open_under_another_name, "m.sealed reads the sealed rows"),
+        (import_the_opener, "model.sealed reads the sealed rows"),
+        (read_the_file, "'../data/titanic.csv' reads the sealed rows"),
+        (check_little, "code cells check; wanted a quarter"),
+        (many_cells, "cells, at most 40"),
+        (little_prose, "wanted at least 0.9 each"),
         (drop_table, "the table under the title"),
         (drop_row, "wanted Changes, Needs, Takes, Checks, Undo"),
         (drop_after, "no section '## After'"),
@@ -117,6 +179,24 @@ def test_each_broken_rule_is_named(spoil: Callable[[Any], None], words: str, tmp
     problems = anatomy.notebook(path)
     assert any(words in problem for problem in problems), problems
     assert all(problem.startswith("10_create_compute.ipynb: ") for problem in problems)
+
+
+@pytest.mark.parametrize("name", sorted(p.stem for p in repository.NOTEBOOKS.glob("*.ipynb")))
+def test_only_30_evaluate_may_open_the_sealed_rows(name: str, tmp_path: Path) -> None:
+    document = nbformat.read(repository.NOTEBOOKS / f"{name}.ipynb", as_version=4)
+    document.cells[-1].source += "\nmodel.sealed()"
+    nbformat.write(document, tmp_path / f"{name}.ipynb")
+    found = any("reads the sealed rows" in problem for problem in anatomy.notebook(tmp_path / f"{name}.ipynb"))
+    assert found is (name != "30_evaluate")
+
+
+def test_a_candidate_that_model_kind_can_not_choose_is_named(tmp_path: Path) -> None:
+    document = nbformat.read(repository.NOTEBOOKS / "20_train.ipynb", as_version=4)
+    cell(document, "candidates").source = cell(document, "candidates").source.replace('"random_forest"', '"woods"')
+    path = tmp_path / "20_train.ipynb"
+    nbformat.write(document, path)
+    (problem,) = anatomy.notebook(path)
+    assert f"Write auto|{'|'.join(kinds()).replace('random_forest', 'woods')} into its comment" in problem
 
 
 @pytest.mark.parametrize("path", sorted(repository.NOTEBOOKS.glob("*.ipynb")), ids=lambda p: p.stem)

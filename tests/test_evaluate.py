@@ -10,11 +10,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import nbformat
 import pytest
 
 from runbook import repository
 
 SHORT = {"cv_folds": "5", "cv_repeats": "1"}
+LENIENT = {"cv_max_log_loss": "2", "cv_max_brier": "1", "cv_min_accuracy": "0"}
 CHAMPION = (
     "import json, sys, runbook; p = runbook.connect('local'); v = json.loads(sys.argv[1]); "
     "r = p.register_model('Titanic', v['model_uri'], v['sha256'], 'a test', {'training_key': v['training_key']}); "
@@ -44,9 +46,11 @@ class Place:
         )
 
     def step(self, name: str, **parameters: str) -> subprocess.CompletedProcess[str]:
+        return self.notebook(repository.NOTEBOOKS / f"{name}.ipynb", parameters)
+
+    def notebook(self, path: Path, parameters: dict[str, str]) -> subprocess.CompletedProcess[str]:
         given = [word for key, value in parameters.items() for word in ("-p", key, value)]
-        notebook = repository.NOTEBOOKS / f"{name}.ipynb"
-        return self.execute("-m", "papermill", "--no-progress-bar", str(notebook), f"{name}.ipynb", *given)
+        return self.execute("-m", "papermill", "--no-progress-bar", str(path), f"{path.stem}.ipynb", *given)
 
     def left(self, path: str) -> Any:
         return json.loads((self.run / path).read_text())
@@ -110,3 +114,16 @@ def test_a_record_from_another_training_is_refused_before_the_sealed_rows_are_op
         path.write_text(record)
     assert done.returncode == 1
     assert says in done.stderr
+
+
+def test_a_training_that_reads_sealed_rows_is_red_and_leaves_no_candidate(tmp_path: Path) -> None:
+    document = nbformat.read(repository.NOTEBOOKS / "20_train.ipynb", as_version=4)
+    next(c for c in document.cells if c.id == "places").source += "\nmodel.load()"
+    edited = tmp_path / "edited" / "20_train.ipynb"
+    edited.parent.mkdir()
+    nbformat.write(document, edited)
+    place = Place(tmp_path)
+    done = place.notebook(edited, {"cv_folds": "2", "cv_repeats": "1", **LENIENT})
+    assert done.returncode == 1
+    assert "times sealed rows were read so far: found 1, wanted 0" in done.stderr
+    assert not (place.run / "metadata" / "run.json").exists()

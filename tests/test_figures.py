@@ -73,11 +73,18 @@ def test_the_roc_legend_states_the_area() -> None:
 
 
 def test_survivors_are_counted_per_combination() -> None:
-    table = pd.DataFrame({"who": ["a", "a", "b"], "where": ["x", "x", "y"], "Survived": [1, 0, 1]})
-    assert figures.survival(table, ["who", "where"]) == {"a, x": (1, 2), "b, y": (1, 1)}
-    assert figures.survival(table, ["who"]) == {"a": (1, 2), "b": (1, 1)}
+    table = pd.DataFrame({"who": ["a", "a", "b"], "where": ["x", "x", "y"], "lived": [1, 0, 1]})
+    assert figures.survival(table, ["who", "where"], "lived") == {"a, x": (1, 2), "b, y": (1, 1)}
+    assert figures.survival(table, ["who"], "lived") == {"a": (1, 2), "b": (1, 1)}
 
 
 def test_the_wilson_interval_of_a_known_case() -> None:
     low, high = figures.wilson(8, 10)
     assert (round(low, 3), round(high, 3)) == (0.490, 0.943)
+
+
+def test_the_solid_lines_of_a_difference_hold_95_percent_of_the_draws() -> None:
+    draws = RNG.normal(size=500)
+    lines = figures.difference(draws, 0.05, "difference").axes[0].lines
+    places = [float(np.asarray(line.get_xdata())[0]) for line in lines]
+    assert places == [*np.quantile(draws, [0.025, 0.975]), 0.0, 0.05]

@@ -5,8 +5,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+from sklearn.base import clone
+from sklearn.ensemble import RandomForestClassifier
+from sklearn.pipeline import make_pipeline
+from workbench import cells
 
-from runbook import gate, handoff, model
+from runbook import gate, handoff, model, training
 from runbook.errors import UsageError
 
 ROWS = 400
@@ -14,7 +18,7 @@ TRUTH = np.random.default_rng(1).uniform(0.05, 0.95, ROWS)
 OUTCOMES = (np.random.default_rng(2).uniform(size=ROWS) < TRUTH).astype(int)
 TICKETS = np.array([f"ticket {n // 2}" for n in range(ROWS)])
 COARSE = np.where(TRUTH > 0.5, 0.7, 0.3)
-TRAINED = {name: 0.4 for name in gate.TRAINED}
+TRAINED = {**{name: 0.4 for name in gate.TRAINED}, "cv_brier_low": 0.1}
 RULES = gate.Rules(0.60, 0.21, 0.75, 0.65, margin=0.05, resamples=200)
 LENIENT = gate.Rules(9, 1, 0, 0, margin=0.01, resamples=200)
 
@@ -115,6 +119,43 @@ def test_sealed_rows_of_one_outcome_fail(outcome: int) -> None:
     assert (decision.decision, failed(decision)) == ("fail", ["the sealed rows hold both outcomes"])
 
 
+SEEN = np.where(OUTCOMES == 1, 0.94, 0.06)
+
+
+@pytest.mark.parametrize(
+    "rival",
+    [None, champion(noisy(0.05)), champion(SEEN, same_training=True, largest_change=0.0)],
+    ids=["no champion", "a champion", "the champion itself"],
+)
+def test_a_candidate_that_is_wholly_better_here_than_in_cross_validation_fails(rival: gate.Champion | None) -> None:
+    decision = gate.decide(evidence(candidate=SEEN, champion=rival), RULES)
+    assert decision.decision == "fail"
+    assert failed(decision) == ["log loss beside cross-validation", "brier beside cross-validation"]
+    assert "has probably seen the sealed rows" in decision.reason
+    assert "wanted reaching 0.4, cross-validation's low end" in decision.reason
+
+
+def test_a_candidate_whose_intervals_meet_is_only_lucky() -> None:
+    high = next(c for c in gate.decide(evidence(), RULES).criteria if c.name == "log loss beside cross-validation")
+    assert high.interval is not None
+    for low, word in ((high.interval[1], "promote"), (high.interval[1] + 1e-9, "fail")):
+        assert gate.decide(evidence(trained={**TRAINED, "cv_log_loss_low": low}), RULES).decision == word
+
+
+def test_a_forest_that_was_fitted_on_every_passenger_fails_on_the_real_rows() -> None:
+    sealed, rows, outcomes = model.sealed(), cells()["rows"], cells()["outcomes"]
+    forest = make_pipeline(clone(cells()["filled"]), RandomForestClassifier(100, random_state=1))
+    splits = training.folds(cells()["table"], 5, 1, seed=2026)
+    measured = training.summary(outcomes, training.out_of_fold(forest, rows, outcomes, splits), splits)
+    trained = {f"cv_{name}": value for name, value in measured.items()}
+    words = []
+    for seen in (model.development(), model.load()):
+        answers = clone(forest).fit(model.matrix(seen), seen[model.LABEL]).predict_proba(model.matrix(sealed))[:, 1]
+        shown = gate.Evidence(sealed[model.LABEL], sealed[model.GROUP].to_numpy(str), answers, {}, trained)
+        words.append(gate.decide(shown, LENIENT).decision)
+    assert words == ["promote", "fail"]
+
+
 def test_the_champions_training_key_holds() -> None:
     decision = gate.decide(evidence(champion=champion(noisy(0.05), same_training=True)), RULES)
     assert decision.decision == "hold"
@@ -181,10 +222,16 @@ def test_the_same_evidence_gives_the_same_decision() -> None:
 def test_metrics_lie_within_their_intervals() -> None:
     decision = gate.decide(evidence(champion=champion(noisy(0.05))), RULES)
     measured = [c for c in decision.criteria if c.interval]
-    assert len(measured) == 7
+    assert len(measured) == 9
     for c in measured:
         assert c.interval is not None and isinstance(c.found, float)
         assert c.interval[0] <= c.found <= c.interval[1]
+
+
+def test_every_interval_holds_95_percent_of_the_draws() -> None:
+    decision = gate.decide(evidence(champion=champion(noisy(0.05))), RULES)
+    rivalry = next(c for c in decision.criteria if c.name == "log loss minus the champion's")
+    assert rivalry.interval == tuple(np.quantile(decision.draws, [0.025, 0.975]))
 
 
 def test_a_draw_takes_or_leaves_whole_tickets() -> None:

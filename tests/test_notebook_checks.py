@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
 import nbformat
 import pytest
 
-from runbook import latency, replicas, repository
+from runbook import cases, latency, model, replicas, repository, training
 from runbook.check import check, not_needed
 from runbook.errors import CheckFailed
 from runbook.platform.base import Deployment, Endpoint
@@ -106,3 +107,168 @@ def test_a_slot_that_is_the_way_back_is_not_overwritten() -> None:
     run("60_deploy", "check-free-slot", platform=serving(previous=""), **names)
     with pytest.raises(CheckFailed, match="a rollback does not lead to the slot"):
         run("60_deploy", "check-free-slot", platform=serving(previous="blue"), **names)
+
+
+GROUPS = {cases.GOLDEN: 21, cases.LISTS: 4, cases.SAME: 6}
+
+
+@pytest.mark.parametrize("group", GROUPS)
+def test_one_golden_row_that_is_answered_otherwise_stops_the_functional_test(group: str) -> None:
+    names = {"cases": cases, "golden": range(21), "lists": range(4), "same": range(6)}
+    run("70_functional_test", "check-golden", passed=GROUPS, **names)
+    with pytest.raises(CheckFailed):
+        run("70_functional_test", "check-golden", passed={**GROUPS, group: GROUPS[group] - 1}, **names)
+
+
+APPROVED = {"name": "Titanic", "version": "2", "modelId": "Titanic:2", "sha256": "0" * 64}
+
+
+@pytest.mark.parametrize(
+    ("fact", "says"),
+    [("sha256", "its digest is the approved one"), (None, "the registry knows the version")],
+)
+def test_a_version_whose_bytes_were_not_approved_is_not_deployed(fact: str | None, says: str) -> None:
+    version = SimpleNamespace(digest="0" * 64)
+    run("60_deploy", "check-version", version=version, chosen=APPROVED)
+    with pytest.raises(CheckFailed, match=says):
+        run("60_deploy", "check-version", version=fact and version, chosen={**APPROVED, "sha256": "1" * 64})
+
+
+@pytest.mark.parametrize(
+    ("chosen", "before", "says"),
+    [
+        ({"modelId": "Titanic:3"}, {"green": 100}, "the slot serves the version"),
+        ({"sha256": "1" * 64}, {"green": 100}, "it accepts only the approved bytes"),
+        ({}, {"green": 0}, "traffic is what it was"),
+    ],
+)
+def test_a_deployment_that_is_not_what_was_approved_is_not_handed_on(
+    chosen: dict[str, str], before: dict[str, int], says: str
+) -> None:
+    names = {"platform": serving(), "slot": "green"}
+    run("60_deploy", "check-after", **names, chosen=APPROVED, endpoint=SimpleNamespace(traffic={"green": 100}))
+    with pytest.raises(CheckFailed, match=says):
+        changed = SimpleNamespace(traffic=before)
+        run("60_deploy", "check-after", **names, chosen={**APPROVED, **chosen}, endpoint=changed)
+
+
+@pytest.mark.parametrize(("standing", "approved"), [("2", "3"), ("0" * 64, "1" * 64)], ids=["version", "bytes"])
+def test_a_deployment_that_is_not_what_was_approved_is_not_tested(standing: str, approved: str) -> None:
+    names = {"platform": serving(), "slot": "green"}
+    run("70_functional_test", "check-deployment", **names, chosen=APPROVED)
+    chosen = {key: value.replace(standing, approved) for key, value in APPROVED.items()}
+    with pytest.raises(CheckFailed):
+        run("70_functional_test", "check-deployment", **names, chosen=chosen)
+
+
+def fitted(**changes: Any) -> training.Fitted:
+    rows = training.rows_digest(model.development())
+    return training.Fitted(**{"name": "it", "pipeline": None, "description": "'it'", "rows_sha256": rows, **changes})
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"description": "'another'"}, "the pipeline that was fitted"),
+        ({"rows_sha256": "0" * 64}, "the rows it was fitted on"),
+    ],
+)
+def test_a_candidate_that_is_not_what_was_compared_stops_the_training(
+    changes: dict[str, str], says: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(model, "openings", lambda: 0)
+    monkeypatch.setattr(training, "description", repr)
+    names = {"model": model, "training": training, "everyone": {"it": "it"}, "chosen": "it"}
+    run("20_train", "check-fitted", fitted=fitted(), **names)
+    with pytest.raises(CheckFailed, match=says):
+        run("20_train", "check-fitted", fitted=fitted(**changes), **names)
+
+
+def test_a_training_that_has_read_sealed_rows_stops(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(training, "description", repr)
+    model.sealed()
+    names = {"model": model, "training": training, "everyone": {"it": "it"}, "chosen": "it"}
+    with pytest.raises(CheckFailed, match="times sealed rows were read so far"):
+        run("20_train", "check-fitted", fitted=fitted(), **names)
+
+
+def test_a_kind_of_model_that_is_no_candidate_is_refused_with_the_candidates() -> None:
+    run("20_train", "check-choice", chosen="forest", candidates={"forest": None})
+    with pytest.raises(CheckFailed, match="found woods, wanted one of forest"):
+        run("20_train", "check-choice", chosen="woods", candidates={"forest": None})
+
+
+PARITY = model.Parity(rows=9000, with_nulls=5000, largest_difference=1e-7, at_threshold=40, flipped_verdicts=0)
+
+
+@pytest.mark.parametrize(
+    ("changes", "holds"),
+    [
+        ({}, True),
+        ({"with_nulls": 0}, False),
+        ({"largest_difference": 1e-4}, False),
+        ({"largest_difference": float("nan")}, False),
+        ({"flipped_verdicts": 1}, False),
+    ],
+)
+def test_an_export_that_answers_otherwise_than_its_pipeline_stops_the_training(
+    changes: dict[str, Any], holds: bool
+) -> None:
+    shown = SimpleNamespace(parity=lambda *given: replace(PARITY, **changes))
+    names = {
+        "model": shown,
+        "fitted": SimpleNamespace(pipeline=None),
+        "onnx_file": b"",
+        "rows": [],
+        "parity_within": 1e-5,
+    }
+    if holds:
+        run("20_train", "check-parity", **names)
+    else:
+        with pytest.raises(CheckFailed):
+            run("20_train", "check-parity", **names)
+
+
+def trained() -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return the handoff and run.json of a training of the bytes b"model"."""
+    rows = {"sha256": model.DATA_SHA256, "development_sha256": training.rows_digest(model.development())}
+    digest = model.digest(b"model")
+    record = {
+        "model": {"sha256": digest},
+        "data": {**rows, "sealed_openings": 0},
+        "code": {"sha256": training.code_digest()},
+    }
+    return {"model_uri": "runs:/1/model", "sha256": digest}, record
+
+
+@pytest.mark.parametrize(
+    ("part", "fact", "value", "says"),
+    [
+        ("model", "sha256", "0" * 64, "run.json and the handoff name one model"),
+        ("data", "sha256", "0" * 64, "the data it was trained on"),
+        ("data", "development_sha256", "0" * 64, "the rows it was fitted on"),
+        ("data", "sealed_openings", 1, "times training read sealed rows"),
+        ("data", "sealed_openings", None, "times training read sealed rows"),
+        ("code", "sha256", "0" * 64, "the code it was trained with"),
+    ],
+)
+def test_a_record_that_is_not_of_an_honest_training_stops_the_evaluation(
+    part: str, fact: str, value: Any, says: str
+) -> None:
+    source = SimpleNamespace(
+        download=lambda uri: b"model", code_digest=training.code_digest, rows_digest=training.rows_digest
+    )
+    left, record = trained()
+    names = {"model": model, "training": source, "trained": left}
+    run("30_evaluate", "check-candidate", **names, run=record)
+    with pytest.raises(CheckFailed, match=says):
+        run("30_evaluate", "check-candidate", **names, run={**record, part: {**record[part], fact: value}})
+
+
+def test_a_candidate_with_other_bytes_than_training_recorded_stops_the_evaluation() -> None:
+    source = SimpleNamespace(
+        download=lambda uri: b"other", code_digest=training.code_digest, rows_digest=training.rows_digest
+    )
+    left, record = trained()
+    with pytest.raises(CheckFailed, match="the candidate's bytes"):
+        run("30_evaluate", "check-candidate", model=model, training=source, trained=left, run=record)

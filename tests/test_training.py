@@ -12,12 +12,16 @@ import numpy as np
 import pytest
 import yaml
 from scipy import stats
+from sklearn.base import clone
+from sklearn.pipeline import make_pipeline
+from sklearn.svm import LinearSVC
 from workbench import cells
 
 from runbook import handoff, model, repository, training
 from runbook.errors import RunError
 
 LOCK = dict(re.findall(r"^([a-z0-9-]+)==(\S+)", training.LOCK.read_text(), re.MULTILINE))
+FITTED = training.Fitted("forest", None, "Forest()", "c" * 64)
 
 
 @pytest.fixture
@@ -94,18 +98,51 @@ def test_the_interval_is_students_with_the_variance_of_overlapping_folds() -> No
 
 
 def test_the_short_settings_meet_the_floors_and_beat_both_baselines() -> None:
-    table, rows, outcomes = cells()["table"], cells()["rows"], cells()["outcomes"]
-    splits = training.folds(table, 5, 1, seed=2026)
+    splits = training.folds(cells()["table"], 5, 1, seed=2026)
     pipelines = {"mine": cells()["logistic_regression"], **cells()["baselines"]}
-    found = {
-        n: training.summary(outcomes, training.out_of_fold(p, rows, outcomes, splits), splits)
-        for n, p in pipelines.items()
-    }
+    results = training.compare(pipelines, cells()["table"], splits).results()
+    found = {str(name): row for name, row in results.iterrows()}
     mine = found.pop("mine")
     assert mine["log_loss"] <= 0.445 and mine["brier"] <= 0.139 and mine["accuracy"] >= 0.81
     for other in found.values():
         assert mine["log_loss"] < other["log_loss"] and mine["brier"] < other["brier"]
         assert mine["roc_auc"] > other["roc_auc"] and mine["accuracy"] > other["accuracy"]
+
+
+def test_what_is_fitted_is_a_copy_of_what_was_compared_on_the_same_rows() -> None:
+    table, pipeline = cells()["table"], clone(cells()["logistic_regression"])
+    comparison = training.compare({"mine": pipeline}, table, training.folds(table, 2, 1, seed=1))
+    # What the notebook does to its own objects after the comparison changes nothing.
+    before = training.description(pipeline)
+    pipeline.set_params(logisticregression__C=99.0)
+    compared = comparison.fit("mine")
+    assert compared.name == "mine"
+    assert compared.description == before != training.description(pipeline)
+    assert compared.rows_sha256 == training.rows_digest(model.development())
+    again = clone(cells()["logistic_regression"]).fit(cells()["rows"], cells()["outcomes"])
+    asked = cells()["rows"][:50]
+    assert np.array_equal(compared.pipeline.predict_proba(asked), again.predict_proba(asked))
+
+
+def test_sealed_rows_are_refused_before_anything_is_fitted() -> None:
+    table = model.load()
+    with pytest.raises(RunError, match="187 of the 891 rows to train on are sealed.*development"):
+        training.compare(cells()["baselines"], table, training.folds(table, 2, 1, seed=1))
+
+
+def test_a_pipeline_without_probabilities_is_named_before_anything_is_fitted() -> None:
+    table = cells()["table"]
+    with pytest.raises(RunError, match="^vectors ends in LinearSVC, which gives no probabilities"):
+        training.compare({"vectors": make_pipeline(LinearSVC())}, table, [])
+
+
+@pytest.mark.parametrize("column", ["Age", "Survived"])
+def test_the_digest_of_the_rows_changes_with_one_value(column: str) -> None:
+    table = model.development()
+    before = training.rows_digest(table)
+    assert training.rows_digest(table.assign(PassengerId=0)) == before
+    table.loc[3, column] = 1 - table.loc[3, column]
+    assert training.rows_digest(table) != before
 
 
 def test_the_training_key_is_the_same_for_the_same_training(notebook: Path) -> None:
@@ -133,6 +170,28 @@ def test_the_training_key_changes_with_the_lock(
     lock = tmp_path / "requirements.lock"
     lock.write_text(training.LOCK.read_text() + "# renewed\n")
     monkeypatch.setattr(training, "LOCK", lock)
+    assert training.training_key({}) != before
+
+
+def test_the_training_key_changes_with_the_data(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = training.training_key({})
+    monkeypatch.setattr(model, "DATA_SHA256", "0" * 64)
+    assert training.training_key({}) != before
+
+
+@pytest.mark.parametrize("file", ["model", "training", "contract"])
+def test_the_training_key_changes_with_the_modules_that_training_leans_on(
+    file: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = training.training_key({})
+    sources = {"model": Path(model.__file__), "training": Path(training.__file__)}
+    sources["contract"] = repository.DEPLOYMENT / "contract.py"
+    copy = tmp_path / f"{file}.py"
+    copy.write_text(sources[file].read_text() + "# changed\n")
+    if file == "contract":
+        monkeypatch.setattr(repository, "DEPLOYMENT", tmp_path)
+    else:
+        monkeypatch.setattr({"model": model, "training": training}[file], "__file__", str(copy))
     assert training.training_key({}) != before
 
 
@@ -173,7 +232,7 @@ def test_run_json_satisfies_its_schema(tracking: str) -> None:
     with mlflow.start_run(experiment_id=tracking, run_name="a-run", tags={"training_key": "b" * 64}) as run:
         mlflow.log_metric("cv_log_loss", 0.4)
     record = training.record(
-        "a-run", run.info.run_id, "titanic-train", onnx_file=onnx_file, kind="forest", key="b" * 64
+        "a-run", run.info.run_id, "titanic-train", onnx_file=onnx_file, fitted=FITTED, key="b" * 64
     )
     handoff.save_metadata("run", "a-run", record)
     saved = handoff.load_metadata("run", "a-run")
@@ -182,7 +241,10 @@ def test_run_json_satisfies_its_schema(tracking: str) -> None:
         "uri": f"runs:/{run.info.run_id}/model",
         "sha256": model.digest(onnx_file),
         "kind": "forest",
+        "pipeline": "Forest()",
     }
+    assert saved["data"]["development_sha256"] == "c" * 64
+    assert saved["data"]["sealed_openings"] == model.openings()
     assert saved["data"]["development_rows"] + saved["data"]["sealed_rows"] == saved["data"]["rows"] == 891
     assert saved["metrics"] == {"cv_log_loss": 0.4}
     assert saved["tags"] == {"training_key": "b" * 64}
@@ -191,7 +253,7 @@ def test_run_json_satisfies_its_schema(tracking: str) -> None:
 def test_a_record_without_its_training_key_is_refused(tracking: str) -> None:
     with mlflow.start_run(experiment_id=tracking) as run:
         pass
-    record = training.record("a-run", run.info.run_id, "titanic-train", onnx_file=b"", kind="forest", key="short")
+    record = training.record("a-run", run.info.run_id, "titanic-train", onnx_file=b"", fitted=FITTED, key="short")
     with pytest.raises(RunError, match="training_key"):
         handoff.save_metadata("run", "a-run", record)
 

@@ -2,32 +2,58 @@
 
 from __future__ import annotations
 
+import ast
 import functools
+from pathlib import Path
 from typing import Any
 
 import nbformat
 
-from runbook import repository
+from runbook import anatomy, repository
 
-CELLS = (
-    "imports",
-    "load-rows",
-    "fields",
-    "places",
-    "baselines",
-    "logistic-regression",
-    "gradient-boosting",
-    "random-forest",
-    "candidates",
-)
+WANTED = ("table", "fields", "rows", "outcomes", "baselines", "candidates")
 
 
 @functools.cache
-def cells() -> dict[str, Any]:
-    """Return the names that 20_train defines up to its candidates: rows, outcomes, baselines, candidates and so on."""
-    notebook = nbformat.read(repository.NOTEBOOKS / "20_train.ipynb", as_version=4)
-    sources = {cell.id: cell.source for cell in notebook.cells}
-    names: dict[str, Any] = {"seed": 2026}
-    for name in CELLS:
-        exec(sources[name], names)  # noqa: S102 - the notebook's own cells are what is tested
+def cells(notebook: Path | None = None) -> dict[str, Any]:
+    """Return the names of 20_train, or of an edited copy, that training needs: rows, outcomes, candidates and so on.
+
+    Only the cells that these names depend on are run, found by what they assign and use, whatever they are called.
+    """
+    names: dict[str, Any] = {}
+    for source in _needed(_sources(notebook)):
+        exec(source, names)  # noqa: S102 - the notebook's own cells are what is tested
     return names
+
+
+def kinds(notebook: Path | None = None) -> list[str]:
+    """Return the names of the candidates, read from the cell without running it."""
+    return anatomy.candidates(_document(notebook))
+
+
+def _document(notebook: Path | None) -> Any:
+    return nbformat.read(notebook or repository.NOTEBOOKS / "20_train.ipynb", as_version=4)
+
+
+def _sources(notebook: Path | None) -> list[str]:
+    return [cell.source for cell in _document(notebook).cells if cell.cell_type == "code"]
+
+
+def _needed(sources: list[str]) -> list[str]:
+    wanted, needed = set(WANTED), []
+    for source in reversed(sources):
+        stored, loaded = _names(source)
+        if stored & wanted:
+            needed.append(source)
+            wanted |= loaded
+    return needed[::-1]
+
+
+def _names(source: str) -> tuple[set[str], set[str]]:
+    nodes = list(ast.walk(ast.parse(source)))
+    named = [node for node in nodes if isinstance(node, ast.Name)]
+    stored = {node.id for node in named if isinstance(node.ctx, ast.Store)}
+    stored |= {
+        a.asname or a.name for node in nodes if isinstance(node, ast.Import | ast.ImportFrom) for a in node.names
+    }
+    return stored, {node.id for node in named if isinstance(node.ctx, ast.Load)}

@@ -1,6 +1,7 @@
 """Renews the reference set: small copies of the notebooks whose key tables keep their outputs, which nbval then compares.
 
 Run by `make reference`, on purpose, when a table has changed for a good reason: the difference then shows in review.
+With the argument ``checks`` it only renews the list of the notebooks' checks, in a second.
 """
 
 from __future__ import annotations
@@ -16,9 +17,11 @@ import nbformat
 import papermill
 import yaml
 
-from runbook import repository
+from runbook import anatomy, params, repository
 
 FOLDER = repository.ROOT / "tests" / "reference"
+# The names of all checks of all notebooks, so that one that disappears shows in review.
+CHECKS = FOLDER / "checks.txt"
 # The cells whose outputs are kept: tables that must be the same on every machine.
 KEPT = {
     "10_create_compute": (),
@@ -28,7 +31,7 @@ KEPT = {
     "60_deploy": (),
     "70_functional_test": ("collect-cases", "check-article", "check-golden", "check-bad"),
 }
-ALL = (*KEPT, "80_stress_test", "90_release", "95_rollback", "99_teardown")
+ALL = (*KEPT, "80_stress_test", "90_release", "00_explore", "95_rollback", "99_teardown")
 
 
 def prepare(name: str, into: Path) -> Path:
@@ -41,6 +44,12 @@ def prepare(name: str, into: Path) -> Path:
     path = into / f"{name}.ipynb"
     papermill.execute_notebook(str(source), str(path), parameters=chosen, prepare_only=True, progress_bar=False)
     return path
+
+
+def every_check() -> str:
+    """Return a line for each check of each notebook: its notebook, its name, and its kinds of wish."""
+    lines = [f"{path.stem}: {line}" for path in params.notebooks() for line in anatomy.checks(path)]
+    return "\n".join(lines) + "\n"
 
 
 def strip(notebook: Any, kept: tuple[str, ...]) -> Any:
@@ -65,8 +74,11 @@ def _portable(output: Any) -> Any:
 
 
 def main() -> None:
-    """Run the notebooks in a home of their own and write the reference set."""
+    """Write the list of checks, then run the notebooks in a home of their own and write the reference set."""
     FOLDER.mkdir(exist_ok=True)
+    CHECKS.write_text(every_check(), encoding="utf-8")
+    if sys.argv[1:] == ["checks"]:
+        return
     with tempfile.TemporaryDirectory() as home:
         environment = os.environ | {"RUNBOOK_HOME": f"{home}/home", "RUNBOOK_REPORTS": f"{home}/reports"}
         try:
