@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from xml.etree import ElementTree
 
 from runbook import repository, scoring
-from runbook.cases import Case
+from runbook.cases import TOLERANCE, Case
 from runbook.load import REQUEST_ID
 from runbook.platform.base import Stage
 from runbook.scoring import SERVICE_REQUEST_ID, Answer, Client, Reply
@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     import pandas as pd
 
 STEP = "70_functional_test"
-TOLERANCE = 1e-6
 
 
 @dataclass(frozen=True)

@@ -148,6 +148,17 @@ def test_an_answer_that_is_wrong_in_one_thing_fails_the_golden_set(onnx_file: Pa
     assert words in found[0].problems[0]
 
 
+def test_a_golden_row_at_the_threshold_may_be_rounded_to_either_side(
+    onnx_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = len(cases.GOLDEN_ROWS)
+    monkeypatch.setattr(cases, "_predict", lambda onnx, asked: [0.5, 0.5 - 2e-6, *[0.7] * (rows - 2)])
+    tied, close, *others = cases.golden_cases(onnx_file)
+    assert (list(tied.predictions), list(tied.probabilities)) == ([], [0.5])
+    assert list(close.predictions) == [0]
+    assert all(list(case.predictions) == [1] for case in others)
+
+
 @pytest.mark.parametrize("came_back", [None, "0" * 32])
 def test_an_answer_without_the_id_of_its_request_fails(came_back: str | None) -> None:
     async def mixes_up(request: web.Request) -> web.Response:
