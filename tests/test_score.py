@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import pytest
 from workbench import cells
 
@@ -87,6 +88,28 @@ def wait_until_ready(process: subprocess.Popen[bytes], server: Server) -> None:
                 return
         time.sleep(0.1)
     raise AssertionError((server.path.parent / "log").read_text())
+
+
+def made_of(age: float) -> bytes:
+    """A model that answers 0.5 + Age * ``age``: NaN for an age that is null."""
+    place = list(contract.FIELDS).index("Age")
+    weights = np.zeros((7, 1), np.float32)
+    weights[place] = age
+    nodes = [
+        onnx.helper.make_node("MatMul", [model.INPUT, "weights"], ["product"]),
+        onnx.helper.make_node("Squeeze", ["product", "axis"], ["flat"]),
+        onnx.helper.make_node("Add", ["flat", "half"], [model.OUTPUT]),
+    ]
+    constants = [
+        onnx.numpy_helper.from_array(weights, "weights"),
+        onnx.numpy_helper.from_array(np.array([1]), "axis"),
+        onnx.numpy_helper.from_array(np.array(0.5, np.float32), "half"),
+    ]
+    given = onnx.helper.make_tensor_value_info(model.INPUT, onnx.TensorProto.FLOAT, [None, 7])
+    answer = onnx.helper.make_tensor_value_info(model.OUTPUT, onnx.TensorProto.FLOAT, [None])
+    graph = onnx.helper.make_graph(nodes, model.GRAPH, [given], [answer], constants)
+    opsets = [onnx.helper.make_opsetid("", 21)]
+    return bytes(onnx.helper.make_model(graph, opset_imports=opsets, ir_version=10).SerializeToString())
 
 
 def last_words(folder: Path, digest: str, version: str = "7") -> str:
@@ -220,6 +243,33 @@ def test_a_model_without_a_version_is_never_served(folder: Path, onnx_file: byte
 def test_a_second_model_beside_the_first_is_never_served(folder: Path, onnx_file: bytes) -> None:
     (folder / "model" / "model.onnx").write_bytes(onnx_file)
     assert "2 files named model.onnx" in last_words(folder, model.digest(onnx_file))
+
+
+def test_the_threshold_itself_is_the_verdict_1_and_what_is_no_probability_is_never_answered(folder: Path) -> None:
+    made = made_of(age=0.0)
+    (folder / "model" / "model" / "model.onnx").write_bytes(made)
+    running = Server(folder / "socket", made)
+    process = start(folder, model.digest(made))
+    try:
+        wait_until_ready(process, running)
+        answer = running.score(ROW)
+        assert (answer.document["prediction"], answer.document["probability"]) == (1, 0.5)
+
+        # One null age makes one answer NaN, which is never sent, neither alone nor in a list.
+        for body in ({**ROW, "Age": None}, [ROW, {**ROW, "Age": None}]):
+            refused = running.score(body)
+            assert refused.status == 500
+            assert b"prediction" not in refused.body
+        assert running.score(ROW).status == 200
+    finally:
+        process.terminate()
+        process.wait(30)
+
+
+def test_a_model_that_answers_more_than_1_is_never_served(folder: Path) -> None:
+    made = made_of(age=1.0)
+    (folder / "model" / "model" / "model.onnx").write_bytes(made)
+    assert "wanted probabilities from 0 to 1" in last_words(folder, model.digest(made))
 
 
 def test_scoring_needs_no_training_library_and_nothing_that_unpickles() -> None:
