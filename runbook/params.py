@@ -42,6 +42,7 @@ class Parameter:
     optional: bool
     default: Any
     meaning: str
+    notebook: str = ""
 
     @property
     def bounds(self) -> tuple[float, float] | None:
@@ -217,7 +218,9 @@ def _refuse_unknown(key: str, known: Mapping[str, Parameter], where: str) -> Non
 def _refuse_misfit(parameter: Parameter, value: Any, where: str) -> None:
     problem = parameter.problem(value)
     if problem:
-        raise ParamsError(f"{where}: {parameter.name} {problem}. {parameter.meaning}")
+        raise ParamsError(
+            f"{where}: {parameter.name} {problem}. {parameter.meaning}. Declared in the parameters cell of {parameter.notebook}."
+        )
 
 
 def _comments(source: str) -> dict[int, str]:
@@ -244,7 +247,7 @@ def _parameter(notebook: Path, node: ast.stmt, comments: Mapping[int, str]) -> P
     meaning = comments.get(node.end_lineno or node.lineno, "")
     if not meaning:
         raise AnatomyError(f"{where}: {node.target.id} has no comment; wanted '# meaning, unit, range'.")
-    parameter = Parameter(node.target.id, base, len(words) > 1, default, meaning)
+    parameter = Parameter(node.target.id, base, len(words) > 1, default, meaning, f"notebooks/{notebook.name}")
     problem = parameter.problem(default)
     if problem:
         raise AnatomyError(f"{where}: the default of {parameter.name} {problem}.")

@@ -169,3 +169,19 @@ def test_what_differs_from_the_plain_command_is_known_with_its_source_limits_fir
         ("max_p99_ms", 5000, 1000.0, "loose.yml"),
         ("arrival_seed", 7, 1, "loose.yml"),
     ]
+
+
+def test_a_refused_value_says_which_notebook_lists_what_it_may_be() -> None:
+    with pytest.raises(ParamsError) as caught:
+        params.layers("local", "dev", overrides=["model_kind=woods"])
+    message = str(caught.value)
+    assert "wanted one of auto, logistic_regression, gradient_boosting, random_forest" in message
+    assert "Declared in the parameters cell of notebooks/20_train.ipynb." in message
+
+
+def test_the_short_settings_leave_no_limit_in_milliseconds_to_a_busy_machine() -> None:
+    limits = {name: p for name, p in params.all_declared().items() if name.startswith("max_") and name.endswith("_ms")}
+    short = params.layers("local", "dev", [repository.PARAMS / "test.yml"])
+    assert "max_burst_p99_ms" in limits
+    for name, limit in limits.items():
+        assert limit.bounds and short.get(name, 0) >= min(5 * limit.default, limit.bounds[1]), name
