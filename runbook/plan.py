@@ -44,6 +44,11 @@ ON_FAILURE = {release.STEP: release.UNDO}
 # An interrupted release is taken back within this many seconds: a cancelled agent gives its clean-up five minutes.
 UNDO_SECONDS = 240.0
 
+# A cell that only computes may take this long.
+CELL_SECONDS = 1800.0
+# For what a verb does around its wait: requests with their retries, reading a log.
+CELL_MARGIN_SECONDS = 600.0
+
 _CI_STEPS = [Step(name, None) for name in CI]
 _CD_STEPS = [
     *(Step(name, "dev") for name in RELEASE),
@@ -74,7 +79,10 @@ class Console(Protocol):
 
 @dataclass(frozen=True)
 class Request:
-    """What was asked for: the plan or single step, where, and with which values and deadlines (seconds)."""
+    """What was asked for: the plan or single step, where, and with which values and deadlines (seconds).
+
+    Without ``cell_seconds`` a cell's deadline follows from the platform's own (see ``cell_deadline``).
+    """
 
     name: str
     steps: Sequence[Step]
@@ -86,8 +94,13 @@ class Request:
     overrides: tuple[str, ...] = ()
     resume: bool = False
     here: bool = False
-    cell_seconds: float = 1800.0
+    cell_seconds: float | None = None
     run_seconds: float = 4 * 3600.0
+
+
+def cell_deadline(platform: Platform) -> float:
+    """Return the seconds that a cell may take: longer than the platform's longest wait, so that its own error comes first."""
+    return max(CELL_SECONDS, platform.longest_wait + CELL_MARGIN_SECONDS)
 
 
 def new_run_id() -> str:
@@ -158,7 +171,8 @@ def _run_steps(
     log: EventLog,
     mask: Mask,
 ) -> Result | None:
-    whole = Limits(request.cell_seconds, time.monotonic() + request.run_seconds)
+    cell_seconds = request.cell_seconds or cell_deadline(platform)
+    whole = Limits(cell_seconds, time.monotonic() + request.run_seconds)
     order = [s.label for s in PLANS["all"]]
     failed: Result | None = None
     begun: set[str] = set()
@@ -171,7 +185,7 @@ def _run_steps(
         this.save()
         now = resume.inputs(s, order, request.run_id)
         # Clearing up after a failure has time of its own, for it may be the run's deadline that failed.
-        seconds = request.cell_seconds
+        seconds = cell_seconds
         if failed and failed.status == "cancelled" and s.name in ON_FAILURE.values():
             seconds = min(seconds, UNDO_SECONDS)
         limits = Limits(seconds, time.monotonic() + seconds) if failed else whole

@@ -25,6 +25,8 @@ class NoPlatform:
 
     target = "local"
 
+    longest_wait = 60.0
+
     def secrets(self) -> list[str]:
         return []
 
@@ -329,6 +331,18 @@ def test_resume_clears_up_also_when_its_counterpart_was_skipped(ci: Builder) -> 
     ci("30_evaluate", "1 / 0")
     _, error = go(request(resume=True))
     assert error and statuses()["49_delete_compute"] == "passed"
+
+
+def test_a_cell_has_more_time_than_the_platforms_longest_wait(ci: Builder, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(plan, "CELL_SECONDS", 1.0)
+    monkeypatch.setattr(plan, "CELL_MARGIN_SECONDS", 1.0)
+    ci("20_train", "import time; time.sleep(6)", HANDS_OVER, HOLDS)
+    monkeypatch.setattr(NoPlatform, "longest_wait", 2.0)
+    _, error = go(request(run_id="r1"))
+    assert error and "stopped at the deadline of 3 s per cell" in str(error)
+    monkeypatch.setattr(NoPlatform, "longest_wait", 59.0)
+    _, error = go(request(run_id="r2"))
+    assert error is None
 
 
 def test_clearing_up_has_time_left_when_the_run_had_none(ci: Builder) -> None:

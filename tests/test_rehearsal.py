@@ -20,6 +20,8 @@ class Nothing:
 
     target = "azure"
 
+    longest_wait = 60.0
+
     def secrets(self) -> list[str]:
         return []
 

@@ -148,6 +148,10 @@ class Platform(Protocol):
     def secrets(self) -> list[str]:
         """Return every secret value this platform knows now, so that writers can mask it."""
 
+    @property
+    def longest_wait(self) -> float:
+        """The seconds that one verb waits at most before it raises PlatformError; a cell calls one such verb."""
+
     # compute
     def create_compute(self, name: str) -> Change[Compute]:
         """Make the compute target of environment_setup/compute.yml exist under ``name``."""
@@ -188,13 +192,25 @@ class Platform(Protocol):
 
     # cluster
     def create_cluster(self) -> Change[Cluster]:
-        """Make the cluster of environment_setup/cluster.yml exist (or attach the existing one it names)."""
+        """Make the cluster of environment_setup/cluster.yml exist; one that the file names as existing is left as it is."""
+
+    def install_extension(self) -> Change[str]:
+        """Make what serves endpoints stand on the cluster, and return its state ("ready")."""
+
+    def create_namespace(self) -> Change[str]:
+        """Make the namespace of prod's endpoint exist on the cluster, and return its state ("ready", "left to its owner")."""
+
+    def attach_cluster(self) -> Change[Cluster]:
+        """Make the cluster one that endpoints can name."""
 
     def find_cluster(self) -> Cluster | None:
         """Return the cluster, or None."""
 
+    def detach_cluster(self) -> Change[str]:
+        """Make the cluster one that no endpoint can name, and return its state ("detached")."""
+
     def delete_cluster(self) -> Change[None]:
-        """Make the cluster not exist; one that was attached is only detached."""
+        """Make the detached cluster not exist; one that we did not make keeps standing."""
 
     # endpoint
     def create_endpoint(self, stage: Stage) -> Change[Endpoint]:

@@ -7,6 +7,7 @@ import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import onnx
 import pytest
@@ -15,7 +16,7 @@ from onnx import TensorProto, helper
 from azure_standin import azurite
 from azure_standin.standin import KNOWN, StandIn
 from runbook.platform.azure import AzurePlatform
-from runbook.platform.base import ModelVersion
+from runbook.platform.base import Change, ModelVersion
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -55,6 +56,11 @@ def standin(_standin: StandIn, monkeypatch: pytest.MonkeyPatch) -> Iterator[Stan
 @pytest.fixture
 def azure(standin: StandIn) -> AzurePlatform:
     return AzurePlatform()
+
+
+def make_cluster(azure: AzurePlatform) -> list[Change[Any]]:
+    """Make and attach the cluster as 50_create_cluster does, and return what each verb did."""
+    return [azure.create_cluster(), azure.install_extension(), azure.create_namespace(), azure.attach_cluster()]
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal
 
-from runbook.platform.azure import cluster, compute, credentials, endpoint, jobs, registry, tracking
+from runbook.platform.azure import cluster, compute, credentials, endpoint, jobs, registry, tracking, workspace
 from runbook.platform.azure.preview import bodies
 from runbook.platform.azure.workspace import Coordinates, Workspace
 from runbook.platform.base import Change, Cluster, Compute, Deployment, Endpoint, Keys, ModelVersion, Stage
@@ -49,6 +49,11 @@ class AzurePlatform:
     def secrets(self) -> list[str]:
         """Return the secrets of the environment and every endpoint key read so far."""
         return [*credentials.secrets(), *self._at.known_secrets]
+
+    @property
+    def longest_wait(self) -> float:
+        """The seconds that one verb waits at most for Azure."""
+        return workspace.limit(workspace.LONGEST)
 
     def create_compute(self, name: str) -> Change[Compute]:
         """Make the AmlCompute of environment_setup/compute.yml exist under ``name``."""
@@ -93,15 +98,31 @@ class AzurePlatform:
         return registry.demote(self._at, name)
 
     def create_cluster(self) -> Change[Cluster]:
-        """Make AKS, extension, namespace and attached compute exist, or attach the existing cluster."""
+        """Make the AKS cluster exist; of an existing one only the extension is looked for."""
         return cluster.create(self._at)
+
+    def install_extension(self) -> Change[str]:
+        """Make the AzureML extension stand on the cluster."""
+        return cluster.install_extension(self._at)
+
+    def create_namespace(self) -> Change[str]:
+        """Make the namespace of the prod endpoint exist."""
+        return cluster.create_namespace(self._at)
+
+    def attach_cluster(self) -> Change[Cluster]:
+        """Make the cluster a compute of the workspace."""
+        return cluster.attach(self._at)
 
     def find_cluster(self) -> Cluster | None:
         """Return the cluster, or None."""
         return cluster.find(self._at)
 
+    def detach_cluster(self) -> Change[str]:
+        """Make the cluster no compute of the workspace."""
+        return cluster.detach(self._at)
+
     def delete_cluster(self) -> Change[None]:
-        """Detach the cluster, and delete it if it is ours."""
+        """Delete the AKS cluster if it is ours."""
         return cluster.delete(self._at)
 
     def create_endpoint(self, stage: Stage) -> Change[Endpoint]:

@@ -9,7 +9,7 @@ from runbook.errors import NotFound, PlatformError
 from runbook.platform import files
 from runbook.platform.azure import aks, capacity, workspace
 from runbook.platform.azure.diagnosis import explaining
-from runbook.platform.azure.workspace import Workspace, body, ours, state_word, wait
+from runbook.platform.azure.workspace import Workspace, body, ours, settle, state_of, state_word, wait
 from runbook.platform.base import OWNER_TAG, Change, Cluster
 
 EXTENSION = "azureml"
@@ -20,7 +20,7 @@ PLAIN_HTTP = (
 
 
 def create(at: Workspace) -> Change[Cluster]:
-    """Make the cluster exist and be attached, after checking capacity and quota; an existing one is only attached."""
+    """Make the AKS cluster exist, after checking capacity and quota; of an existing one only the extension is looked for."""
     doc = files.cluster()
     room = capacity.of(doc, files.deployment("prod"))
     if room.fits < room.needed:
@@ -28,24 +28,107 @@ def create(at: Workspace) -> Change[Cluster]:
             f"The cluster {doc['name']} holds {room.fits} replicas; a release needs {room.needed} (blue and green at "
             "their most).\nNext: raise node_count or node_size in environment_setup/cluster.yml."
         )
-    sent: dict[str, Any] = {}
     if doc["existing_resource_id"]:
         _expect_extension(at, doc)
-    else:
-        sent |= _create_aks(at, doc) | _create_extension(at, doc) | _create_namespace(at, doc)
-    sent |= _attach(at, doc)
-    made = find(at)
-    if made is None:
-        raise PlatformError(f"The cluster {doc['name']} was attached and cannot be read back.\nNext: run it again.")
-    return Change(f"create or attach {doc['name']}", sent, changed=bool(sent), result=made)
+    sent = {} if doc["existing_resource_id"] else _create_aks(at, doc)
+    return Change(f"create {doc['name']}", sent, changed=bool(sent), result=_read(at, doc))
+
+
+def install_extension(at: Workspace) -> Change[str]:
+    """Make the AzureML extension stand on the cluster, and return its state; on a cluster that is not ours only look."""
+    doc = files.cluster()
+    call = f"extensions.begin_create({doc['name']}/{EXTENSION})"
+    if doc["existing_resource_id"]:
+        _expect_extension(at, doc)
+        return Change(call, {}, changed=False, result="ready")
+    sent = _create_extension(at, doc)
+    state = state_of(_extension(at, _where(at, doc)))
+    return Change(call, sent, changed=bool(sent), result=state or "missing")
+
+
+def create_namespace(at: Workspace) -> Change[str]:
+    """Make the namespace exist that the attached compute names, and return its state; a cluster that is not ours is left."""
+    doc = files.cluster()
+    call = f"managed_clusters.begin_run_command({doc['name']})"
+    if doc["existing_resource_id"]:
+        return Change(call, {}, changed=False, result="left to its owner")
+    sent = _create_namespace(at, doc)
+    return Change(call, sent, changed=bool(sent), result="ready")
+
+
+def attach(at: Workspace) -> Change[Cluster]:
+    """Make the cluster a compute of the workspace."""
+    doc = files.cluster()
+    sent = _attach(at, doc)
+    return Change(f"compute.begin_create_or_update({doc['name']})", sent, changed=bool(sent), result=_read(at, doc))
 
 
 def find(at: Workspace) -> Cluster | None:
     """Return the cluster as Azure sees it now (None when neither AKS nor compute exists); state says what is missing."""
     doc = files.cluster()
     attached, own = _attached(at, doc["name"]), None if doc["existing_resource_id"] else _aks(at, doc["name"])
-    if attached is None and own is None:
-        return None
+    return None if attached is None and own is None else _cluster(at, doc, attached, own)
+
+
+def tls() -> str:
+    """Return how requests reach prod, as environment_setup/cluster.yml says: https, or a warning."""
+    return "https" if files.cluster()["ssl_enabled"] else f"WARNING: {PLAIN_HTTP}"
+
+
+def detach(at: Workspace) -> Change[str]:
+    """Make the cluster no compute of the workspace; one that somebody else attached is refused with PlatformError."""
+    doc = files.cluster()
+    name = str(doc["name"])
+    look = at.at.look(f"compute show --name {name}")
+    seconds = settle(lambda: state_of(_attached(at, name)), workspace.DELETION, f"the attached compute {name}", look)
+    attached = _attached(at, name)
+    call = f"compute.begin_delete({name}, Detach)"
+    if attached is None:
+        return Change(call, {}, changed=False, result="detached")
+    own = None if doc["existing_resource_id"] else _aks(at, name)
+    if not ours(attached.tags) or (own and not ours(own.tags)):
+        raise PlatformError(_foreign(name))
+    with explaining(f"detaching {name}"):
+        poller = at.ml.compute.begin_delete(name, action="Detach")
+        wait(poller, seconds, f"detaching {name}", look)
+    state = "detached" if _attached(at, name) is None else "attached"
+    return Change(call, {}, changed=True, result=state)
+
+
+def delete(at: Workspace) -> Change[None]:
+    """Make the AKS cluster not exist when it is ours; an existing one stays. Refused while it is attached, or foreign."""
+    doc = files.cluster()
+    name = str(doc["name"])
+    call = f"managed_clusters.begin_delete({name})"
+    if doc["existing_resource_id"]:
+        return Change(call, {}, changed=False, result=None)
+    look = _look(at, name)
+    seconds = settle(lambda: state_of(_aks(at, name)), workspace.DELETION, f"the AKS cluster {name}", look)
+    own = _aks(at, name)
+    if own is None:
+        return Change(call, {}, changed=False, result=None)
+    if not ours(own.tags):
+        raise PlatformError(_foreign(name))
+    if _attached(at, name) is not None:
+        raise PlatformError(f"The cluster {name} is still attached to the workspace.\nNext: detach it first.")
+    with explaining(f"deleting the AKS cluster {name}"):
+        poller = at.aks.managed_clusters.begin_delete(at.at.resource_group, name)
+        wait(poller, seconds, f"deleting the AKS cluster {name}", look)
+    return Change(call, {}, changed=True, result=None)
+
+
+def resource_id(at: Workspace, doc: Mapping[str, Any]) -> str:
+    """Return the AKS cluster's resource id: the existing one's, or that of ours."""
+    own = f"{at.at.group_id}/providers/{'/'.join(_PROVIDER)}/{doc['name']}"
+    return str(doc["existing_resource_id"] or own)
+
+
+def _read(at: Workspace, doc: Mapping[str, Any]) -> Cluster:
+    own = None if doc["existing_resource_id"] else _aks(at, doc["name"])
+    return _cluster(at, doc, _attached(at, doc["name"]), own)
+
+
+def _cluster(at: Workspace, doc: Mapping[str, Any], attached: Any | None, own: Any | None) -> Cluster:
     room = capacity.of(doc, files.deployment("prod"))
     state = state_word(attached.provisioning_state) if attached else "not attached"
     if attached and own is None and not doc["existing_resource_id"]:
@@ -55,39 +138,11 @@ def find(at: Workspace) -> Cluster | None:
     return Cluster(doc["name"], state, ours(own.tags if own else None), room.fits, details)
 
 
-def tls() -> str:
-    """Return how requests reach prod, as environment_setup/cluster.yml says: https, or a warning."""
-    return "https" if files.cluster()["ssl_enabled"] else f"WARNING: {PLAIN_HTTP}"
-
-
-def delete(at: Workspace) -> Change[None]:
-    """Detach the compute, then delete the AKS cluster if it is ours; an existing one stays. Foreign ones are refused."""
-    doc = files.cluster()
-    name, done = str(doc["name"]), []
-    attached, own = _attached(at, name), None if doc["existing_resource_id"] else _aks(at, name)
-    if (attached and not ours(attached.tags)) or (own and not ours(own.tags)):
-        raise PlatformError(_foreign(name))
-    if attached:
-        with explaining(f"detaching {name}"):
-            poller = at.ml.compute.begin_delete(name, action="Detach")
-            wait(poller, workspace.DELETION, f"detaching {name}")
-        done.append(f"compute.begin_delete({name}, Detach)")
-    if own:
-        with explaining(f"deleting the AKS cluster {name}"):
-            poller = at.aks.managed_clusters.begin_delete(at.at.resource_group, name)
-            wait(poller, workspace.DELETION, f"deleting the AKS cluster {name}")
-        done.append(f"managed_clusters.begin_delete({name})")
-    return Change(", ".join(done) or f"delete {name}", {}, changed=bool(done), result=None)
-
-
-def resource_id(at: Workspace, doc: Mapping[str, Any]) -> str:
-    """Return the AKS cluster's resource id: the existing one's, or that of ours."""
-    own = f"{at.at.group_id}/providers/{'/'.join(_PROVIDER)}/{doc['name']}"
-    return str(doc["existing_resource_id"] or own)
-
-
 def _create_aks(at: Workspace, doc: Mapping[str, Any]) -> dict[str, Any]:
-    name, present = doc["name"], _aks(at, doc["name"])
+    name = doc["name"]
+    look = _look(at, name)
+    seconds = settle(lambda: state_of(_aks(at, name)), workspace.CLUSTER, f"the AKS cluster {name}", look)
+    present = _aks(at, name)
     if present and not ours(present.tags):
         raise PlatformError(_foreign(name))
     if present and present.properties.provisioning_state == "Succeeded":
@@ -97,19 +152,25 @@ def _create_aks(at: Workspace, doc: Mapping[str, Any]) -> dict[str, Any]:
         if present is None:
             _expect_quota(at, doc)
         poller = at.aks.managed_clusters.begin_create_or_update(at.at.resource_group, name, entity)
-        wait(poller, workspace.CLUSTER, f"creating the AKS cluster {name}")
+        wait(poller, seconds, f"creating the AKS cluster {name}", look)
     return {"cluster": entity.as_dict()}
 
 
 def _create_extension(at: Workspace, doc: Mapping[str, Any]) -> dict[str, Any]:
-    where = (at.at.resource_group, *_PROVIDER, doc["name"], EXTENSION)
+    where, name = _where(at, doc), doc["name"]
+    look = (
+        f"az k8s-extension show --name {EXTENSION} --cluster-type managedClusters --cluster-name {name} "
+        f"--resource-group {at.at.resource_group} --query provisioningState"
+    )
+    what = f"the AzureML extension on {name}"
+    seconds = settle(lambda: state_of(_extension(at, where)), workspace.CLUSTER, what, look)
     present = _extension(at, where)
     if present and present.provisioning_state == "Succeeded":
         return {}
     entity = aks.extension(doc, at.location, resource_id(at, doc))
-    with explaining(f"installing the AzureML extension on {doc['name']}"):
+    with explaining(f"installing {what}"):
         poller = at.extensions.extensions.begin_create(*where, entity)
-        wait(poller, workspace.CLUSTER, f"installing the AzureML extension on {doc['name']}")
+        wait(poller, seconds, f"installing {what}", look)
     sent = body(entity)
     sent["properties"].pop("configurationProtectedSettings", None)
     return {"extension": sent}
@@ -126,14 +187,17 @@ def _create_namespace(at: Workspace, doc: Mapping[str, Any]) -> dict[str, Any]:
     with explaining(what):
         request = RunCommandRequest(command=command)
         poller = at.aks.managed_clusters.begin_run_command(at.at.resource_group, doc["name"], request)
-        result = wait(poller, workspace.COMPUTE, what)
+        result = wait(poller, workspace.COMPUTE, what, _look(at, doc["name"]))
     if result.exit_code != 0:
         raise PlatformError(f"{what}: exit code {result.exit_code}, wanted 0.", result.logs or "")
     return {"namespace": {"command": command}}
 
 
 def _attach(at: Workspace, doc: Mapping[str, Any]) -> dict[str, Any]:
-    name, present = doc["name"], _attached(at, doc["name"])
+    name = doc["name"]
+    look = at.at.look(f"compute show --name {name}")
+    seconds = settle(lambda: state_of(_attached(at, name)), workspace.CLUSTER, f"the attached compute {name}", look)
+    present = _attached(at, name)
     if present and not ours(present.tags):
         raise PlatformError(_foreign(name))
     if present and present.provisioning_state == "Succeeded" and present.namespace == doc["namespace"]:
@@ -141,7 +205,7 @@ def _attach(at: Workspace, doc: Mapping[str, Any]) -> dict[str, Any]:
     entity = aks.compute(doc, resource_id(at, doc))
     with explaining(f"attaching {name} to the workspace"):
         poller = at.ml.compute.begin_create_or_update(entity)
-        wait(poller, workspace.CLUSTER, f"attaching {name} to the workspace")
+        wait(poller, seconds, f"attaching {name} to the workspace", look)
     return {"compute": body(entity._to_rest_object())}
 
 
@@ -194,6 +258,14 @@ def _extension(at: Workspace, where: tuple[str, ...]) -> Any | None:
             return at.extensions.extensions.get(*where)
     except NotFound:
         return None
+
+
+def _where(at: Workspace, doc: Mapping[str, Any]) -> tuple[str, ...]:
+    return (at.at.resource_group, *_PROVIDER, doc["name"], EXTENSION)
+
+
+def _look(at: Workspace, name: str) -> str:
+    return f"az aks show --name {name} --resource-group {at.at.resource_group} --query provisioningState"
 
 
 def _foreign(name: str) -> str:

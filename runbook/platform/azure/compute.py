@@ -8,7 +8,7 @@ from runbook import repository
 from runbook.errors import NotFound, PlatformError
 from runbook.platform.azure import workspace
 from runbook.platform.azure.diagnosis import explaining
-from runbook.platform.azure.workspace import Workspace, body, load, ours, state_word, wait
+from runbook.platform.azure.workspace import Workspace, body, load, ours, settle, state_of, state_word, wait
 from runbook.platform.base import OWNER_TAG, Change, Compute
 
 
@@ -22,6 +22,8 @@ def create(at: Workspace, name: str) -> Change[Compute]:
     entity = wanted(name)
     sent = body(entity._to_rest_object())
     call = f"compute.begin_create_or_update({name})"
+    look = at.at.look(f"compute show --name {name}")
+    seconds = settle(lambda: state_of(_get(at, name)), workspace.COMPUTE, f"the compute target {name}", look)
     present = _get(at, name)
     if present is not None:
         if not ours(present.tags):
@@ -30,7 +32,7 @@ def create(at: Workspace, name: str) -> Change[Compute]:
             return Change(call, sent, changed=False, result=_compute(present))
     with explaining(f"creating the compute target {name}"):
         poller = at.ml.compute.begin_create_or_update(entity)
-        made = wait(poller, workspace.COMPUTE, f"creating the compute target {name}")
+        made = wait(poller, seconds, f"creating the compute target {name}", look)
     return Change(call, sent, changed=True, result=_compute(made))
 
 
@@ -43,6 +45,8 @@ def find(at: Workspace, name: str) -> Compute | None:
 def delete(at: Workspace, name: str) -> Change[None]:
     """Make the compute target not exist; one without our tag is refused with PlatformError."""
     call = f"compute.begin_delete({name})"
+    look = at.at.look(f"compute show --name {name}")
+    seconds = settle(lambda: state_of(_get(at, name)), workspace.DELETION, f"the compute target {name}", look)
     present = _get(at, name)
     if present is None:
         return Change(call, {}, changed=False, result=None)
@@ -50,7 +54,7 @@ def delete(at: Workspace, name: str) -> Change[None]:
         raise PlatformError(_foreign(name, "deleted"))
     with explaining(f"deleting the compute target {name}"):
         poller = at.ml.compute.begin_delete(name, action="Delete")
-        wait(poller, workspace.DELETION, f"deleting the compute target {name}")
+        wait(poller, seconds, f"deleting the compute target {name}", look)
     return Change(call, {"name": name, "underlyingResourceAction": "Delete"}, changed=True, result=None)
 
 

@@ -10,7 +10,7 @@ from runbook.errors import NotFound, PlatformError
 from runbook.platform import files
 from runbook.platform.azure import workspace
 from runbook.platform.azure.diagnosis import explaining
-from runbook.platform.azure.workspace import Workspace, body, load, ours, state_word, wait
+from runbook.platform.azure.workspace import Workspace, body, load, ours, settle, state_of, state_word, wait
 from runbook.platform.base import OWNER_TAG, Change, Deployment, Endpoint, Keys, ModelVersion, Profile, Stage
 
 # Where the deployment remembers what it was made from; Azure itself keeps no digest of the files.
@@ -40,6 +40,7 @@ def create(at: Workspace, stage: Stage) -> Change[Endpoint]:
     """Make the endpoint exist; a foreign one of that name is refused with PlatformError."""
     entity = wanted(stage)
     call = f"online_endpoints.begin_create_or_update({entity.name})"
+    seconds, look = _settle(at, entity.name, workspace.ENDPOINT)
     present = _get(at, entity.name)
     sent = body(entity._to_rest_online_endpoint(at.location))
     if present is not None and not ours(present.tags):
@@ -47,7 +48,7 @@ def create(at: Workspace, stage: Stage) -> Change[Endpoint]:
     if present is None or present.provisioning_state == "Failed":
         with explaining(f"creating the endpoint {entity.name}"):
             poller = at.ml.online_endpoints.begin_create_or_update(entity)
-            wait(poller, workspace.ENDPOINT, f"creating the endpoint {entity.name}")
+            wait(poller, seconds, f"creating the endpoint {entity.name}", look)
         return Change(call, sent, changed=True, result=_read(at, stage))
     return Change(call, sent, changed=False, result=_read(at, stage))
 
@@ -73,13 +74,20 @@ def deploy(at: Workspace, stage: Stage, name: str, model: ModelVersion) -> Chang
     entity = wanted_deployment(stage, name, model)
     what = f"deploying {model.name}:{model.version} as {entity.endpoint_name}/{name}"
     call = f"online_deployments.begin_create_or_update({entity.endpoint_name}/{name})"
+    look = at.at.look(f"online-deployment show --name {name} --endpoint-name {entity.endpoint_name}")
+
+    def state() -> str | None:
+        found = _read(at, stage).deployment(name)
+        return found.state if found else None
+
+    seconds = settle(state, workspace.DEPLOYMENT, f"the deployment {entity.endpoint_name}/{name}", look)
     live = _read(at, stage).deployment(name)
     if live and live.state == "ready" and _serves(live, model, stage):
         return Change(call, _sent(at, entity), changed=False, result=live)
     sent = _sent(at, entity)
     with explaining(what, lambda: logs(at, stage, name)):
         poller = at.ml.online_deployments.begin_create_or_update(entity)
-        wait(poller, workspace.DEPLOYMENT, what)
+        wait(poller, seconds, what, look)
     ready = _read(at, stage).deployment(name)
     if ready is None or ready.state != "ready":
         raise PlatformError(f"{what}: afterwards Azure shows {ready}, wanted state ready.", logs(at, stage, name))
@@ -88,6 +96,7 @@ def deploy(at: Workspace, stage: Stage, name: str, model: ModelVersion) -> Chang
 
 def set_traffic(at: Workspace, stage: Stage, traffic: Mapping[str, int], tags: Mapping[str, str]) -> Change[Endpoint]:
     """Make traffic and tags so in one request; what Azure does with the share of a missing deployment is refused here."""
+    seconds, look = _settle(at, str(files.endpoint(stage)["name"]), workspace.ENDPOINT)
     before = _read(at, stage)
     call = f"online_endpoints.begin_create_or_update({before.name}, traffic={dict(traffic)})"
     ready = {d.name for d in before.deployments if d.state == "ready"}
@@ -103,7 +112,7 @@ def set_traffic(at: Workspace, stage: Stage, traffic: Mapping[str, int], tags: M
         entity.traffic, entity.tags = dict(traffic), {**(entity.tags or {}), **tags}
         sent = body(entity._to_rest_online_endpoint(at.location))
         poller = at.ml.online_endpoints.begin_create_or_update(entity)
-        wait(poller, workspace.ENDPOINT, f"shifting the traffic of {before.name}")
+        wait(poller, seconds, f"shifting the traffic of {before.name}", look)
     return Change(call, sent, changed=True, result=_read(at, stage))
 
 
@@ -117,7 +126,8 @@ def delete_deployment(at: Workspace, stage: Stage, name: str) -> Change[None]:
         raise PlatformError(f"{present.name}/{name} has {present.traffic[name]} % of the traffic: move it away first.")
     with explaining(f"deleting the deployment {present.name}/{name}"):
         poller = at.ml.online_deployments.begin_delete(name, endpoint_name=present.name)
-        wait(poller, workspace.DELETION, f"deleting the deployment {present.name}/{name}")
+        look = at.at.look(f"online-deployment show --name {name} --endpoint-name {present.name}")
+        wait(poller, workspace.DELETION, f"deleting the deployment {present.name}/{name}", look)
     return Change(call, {}, changed=True, result=None)
 
 
@@ -125,6 +135,7 @@ def delete(at: Workspace, stage: Stage) -> Change[None]:
     """Make the endpoint and its deployments not exist; one without our tag is refused with PlatformError."""
     name = str(files.endpoint(stage)["name"])
     call = f"online_endpoints.begin_delete({name})"
+    seconds, look = _settle(at, name, workspace.DELETION)
     present = _get(at, name)
     if present is None:
         return Change(call, {}, changed=False, result=None)
@@ -132,7 +143,7 @@ def delete(at: Workspace, stage: Stage) -> Change[None]:
         raise PlatformError(_foreign(name))
     with explaining(f"deleting the endpoint {name}"):
         poller = at.ml.online_endpoints.begin_delete(name)
-        wait(poller, workspace.DELETION, f"deleting the endpoint {name}")
+        wait(poller, seconds, f"deleting the endpoint {name}", look)
     return Change(call, {}, changed=True, result=None)
 
 
@@ -154,6 +165,12 @@ def logs(at: Workspace, stage: Stage, name: str, lines: int = 50) -> str:
             text = at.ml.online_deployments.get_logs(name, endpoint, lines, container_type=container)
         parts.append(f"[{container}]\n{text.strip()}")
     return "\n".join(parts)
+
+
+def _settle(at: Workspace, name: str, seconds: float) -> tuple[float, str]:
+    """Wait for what goes on on the endpoint; returns the seconds left, and the command that shows the endpoint's state."""
+    look = at.at.look(f"online-endpoint show --name {name}")
+    return settle(lambda: state_of(_get(at, name)), seconds, f"the endpoint {name}", look), look
 
 
 def _get(at: Workspace, name: str) -> Any | None:

@@ -117,7 +117,9 @@ def _follow(at: Workspace, name: str) -> str:
     except BaseException:
         # A job nobody waits for would keep the compute busy, and paid for.
         with explaining(f"cancelling the job {name}"):
-            wait(at.ml.jobs.begin_cancel(name), workspace.ENDPOINT, f"cancelling the job {name}")
+            poller = at.ml.jobs.begin_cancel(name)
+            look = at.at.look(f"job show --name {name}").replace("provisioning_state", "status")
+            wait(poller, workspace.ENDPOINT, f"cancelling the job {name}", look)
         raise
 
 

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from runbook import side_channel
 from runbook.errors import AnatomyError, ParamsError, PlatformError
 from runbook.platform import files
 from runbook.platform.azure import credentials
@@ -23,6 +25,12 @@ if TYPE_CHECKING:
 
 # Seconds each kind of operation may take, a few times what Azure's own documentation calls usual.
 COMPUTE, JOB, ENDPOINT, DEPLOYMENT, CLUSTER, DELETION = 900.0, 7200.0, 900.0, 2700.0, 2700.0, 1800.0
+# The longest that one verb waits. The runner waits for a job itself, so no cell has to last that long.
+LONGEST = max(COMPUTE, ENDPOINT, DEPLOYMENT, CLUSTER, DELETION)
+
+
+# A resource in one of these states takes changes.
+SETTLED = ("ready", "failed", None)
 
 
 def sdk() -> Any:
@@ -69,6 +77,11 @@ class Coordinates:
     def group_id(self) -> str:
         """The resource group's id."""
         return f"/subscriptions/{self.subscription}/resourceGroups/{self.resource_group}"
+
+    def look(self, resource: str) -> str:
+        """Return the command that shows how far a resource of the workspace is, for example of "compute show --name x"."""
+        where = f"--resource-group {self.resource_group} --workspace-name {self.workspace}"
+        return f"az ml {resource} {where} --query provisioning_state"
 
     @classmethod
     def read(cls, environment: Mapping[str, str] = os.environ) -> Coordinates:
@@ -146,19 +159,45 @@ class Workspace:
             return str(self.ml.workspaces.get(self.at.workspace).location)
 
 
-def wait(poller: Any, seconds: float, what: str) -> Any:
+def wait(poller: Any, seconds: float, what: str, look: str) -> Any:
     """Wait for an operation and return its result; raises PlatformError when it is not done after ``seconds``.
 
-    The SDK's own waits have no end. The operation goes on in Azure; once it is done, running the step again finds it so.
+    The SDK's own waits have no end. ``look`` is the command that shows how far the operation is. It goes on in Azure when
+    the wait ends early, and the same verb called again waits for it (see ``settle``).
     """
     deadline = limit(seconds)
-    poller.wait(deadline)
+    with side_channel.waiting(what, look):
+        poller.wait(deadline)
     if not poller.done():
-        raise PlatformError(
-            f"{what} is not done after {deadline:.0f} s (it is {poller.status()!r}). It goes on in Azure.\n"
-            "Next: look at it in the portal, and run the step again when it is done."
-        )
+        raise PlatformError(_unfinished(what, deadline, poller.status(), look))
     return poller.result()
+
+
+def settle(state: Callable[[], str | None], seconds: float, what: str, look: str) -> float:
+    """Wait until ``state`` is ready, failed or None (no such resource); returns the seconds that are left of ``seconds``.
+
+    Azure refuses changes to a resource while an operation on it goes on, for example one that an interrupted step began.
+    Raises PlatformError when it goes on for longer.
+    """
+    deadline = limit(seconds)
+    ends, pause = time.monotonic() + deadline, 1.0
+    if state() in SETTLED:
+        return deadline
+    with side_channel.waiting(f"an earlier operation on {what}", look):
+        while (now := state()) not in SETTLED:
+            left = ends - time.monotonic()
+            if left <= 0:
+                raise PlatformError(_unfinished(f"an earlier operation on {what}", deadline, now, look))
+            time.sleep(min(pause, left))
+            pause = min(15.0, pause * 1.5)
+    return max(1.0, ends - time.monotonic())
+
+
+def _unfinished(what: str, seconds: float, state: Any, look: str) -> str:
+    return (
+        f"{what} is not done after {seconds:.0f} s (it is {state!r}). It goes on in Azure.\n"
+        f"Next: see how far it is: {look}\nThen run the step again: it waits for what goes on and takes what is there."
+    )
 
 
 def limit(seconds: float) -> float:
@@ -175,6 +214,13 @@ def state_word(provisioning_state: Any) -> str:
     """Return the runbook's word for a resource's provisioning state: ready, failed, or Azure's own while it changes."""
     state = word(provisioning_state)
     return {"Succeeded": "ready", "Failed": "failed", "Canceled": "failed"}.get(state, state)
+
+
+def state_of(resource: Any) -> str | None:
+    """Return the runbook's word for the state of one of the SDK's resources; None when there is no resource or no state."""
+    holder = resource if hasattr(resource, "provisioning_state") else getattr(resource, "properties", None)
+    found = getattr(holder, "provisioning_state", None)
+    return None if found is None else state_word(found)
 
 
 def ours(tags: Mapping[str, str] | None) -> bool:

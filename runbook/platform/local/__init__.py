@@ -48,6 +48,11 @@ class LocalPlatform:
         """Return both keys of every endpoint."""
         return endpoint.secret_values(self.home)
 
+    @property
+    def longest_wait(self) -> float:
+        """The seconds that one verb waits at most for this home's processes."""
+        return endpoint.longest_wait()
+
     def create_compute(self, name: str) -> Change[Compute]:
         """Check this machine against environment_setup/compute.yml and record it as ``name``."""
         return compute.create(self.home, name)
@@ -94,9 +99,25 @@ class LocalPlatform:
         """Check that the prod replicas fit this machine, and record environment_setup/cluster.yml."""
         return cluster.create(self.home)
 
+    def install_extension(self) -> Change[str]:
+        """Change nothing: the controller serves without an extension."""
+        return Change("local: the controller serves without an extension", {}, False, "ready")
+
+    def create_namespace(self) -> Change[str]:
+        """Change nothing: endpoints of this home need no namespace."""
+        return Change("local: endpoints need no namespace here", {}, False, "ready")
+
+    def attach_cluster(self) -> Change[Cluster]:
+        """Change nothing: this machine is the cluster; raises NotFound while it is not recorded."""
+        return cluster.attach(self.home)
+
     def find_cluster(self) -> Cluster | None:
         """Return the recorded cluster, or None."""
         return cluster.find(self.home)
+
+    def detach_cluster(self) -> Change[str]:
+        """Change nothing: this machine is the cluster."""
+        return Change("local: nothing to detach", {}, False, "detached")
 
     def delete_cluster(self) -> Change[None]:
         """Forget the cluster; refused while the prod endpoint exists."""

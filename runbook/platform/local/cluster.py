@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from runbook.errors import PlatformError
+from runbook.errors import NotFound, PlatformError
 from runbook.platform import files
 from runbook.platform.base import OWNER_TAG, Change, Cluster
 from runbook.platform.local import home, machine, names, state
@@ -63,6 +63,14 @@ def find(of: Home) -> Cluster | None:
     """Return the recorded cluster, or None."""
     path = of.path / "cluster.json"
     return _cluster(home.read_json(path)) if path.exists() else None
+
+
+def attach(of: Home) -> Change[Cluster]:
+    """Return the recorded cluster unchanged; raises NotFound when there is none."""
+    found = find(of)
+    if found is None:
+        raise NotFound("No cluster is recorded on this machine: create it first.")
+    return Change(f"local: cluster {found.name} needs no attaching", {}, False, found)
 
 
 def delete(of: Home) -> Change[None]:

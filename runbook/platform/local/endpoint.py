@@ -19,8 +19,9 @@ from runbook.platform import base, files
 from runbook.platform.base import OWNER_TAG, Change, Keys, ModelVersion, Stage
 from runbook.platform.local import cluster, home, logs, names, registry, routing, serving, state, teardown, up
 from runbook.platform.local.book import HISTORY
-from runbook.platform.local.home import Home
+from runbook.platform.local.home import LOCK_WAIT_S, Home
 from runbook.platform.local.replica import START_S
+from runbook.platform.local.serving import Serving
 from runbook.platform.local.state import Deployment, Endpoint
 
 ORDER_S = 30.0
@@ -77,9 +78,23 @@ def deploy(of: Home, stage: Stage, name: str, model: ModelVersion) -> Change[bas
         return Change(call, document, False, before.public_deployment(name))
     registry.provide(of, model)
     _snapshot(of, stage, endpoint, digest)
-    patience = START_S + (settings.queue_wait_ms + 2 * settings.scoring_timeout_ms) / 1000
+    patience = START_S + _busy_seconds(settings)
     answer = up.order(of, endpoint, patience, verb="deploy", wait_s=patience, deployment=_plain(new))
     return Change(call, document, answer.changed, answer.state.public_deployment(name))
+
+
+def longest_wait() -> float:
+    """Return the seconds that one verb waits at most: for the lock, a controller, another order, and then its own."""
+    nowhere = Path("nowhere")
+    stages = ("dev", "prod")
+    settings = [serving.read(files.deployment(stage), stage, nowhere, nowhere) for stage in stages]
+    order = START_S + max(_busy_seconds(each) for each in settings)
+    return LOCK_WAIT_S + START_S + 2 * order
+
+
+def _busy_seconds(settings: Serving) -> float:
+    """Return how long a replica may still be busy with what it was sent."""
+    return (settings.queue_wait_ms + 2 * settings.scoring_timeout_ms) / 1000
 
 
 def set_traffic(of: Home, stage: Stage, traffic: Mapping[str, int], tags: Mapping[str, str]) -> Change[base.Endpoint]:
@@ -107,7 +122,7 @@ def delete_deployment(of: Home, stage: Stage, name: str) -> Change[None]:
     if found is None:
         return Change(call, {}, False, None)
     _ours(before)
-    patience = ORDER_S + (found.serving.queue_wait_ms + 2 * found.serving.scoring_timeout_ms) / 1000
+    patience = ORDER_S + _busy_seconds(found.serving)
     return Change(call, {}, up.order(of, endpoint, patience, verb="delete", name=name).changed, None)
 
 

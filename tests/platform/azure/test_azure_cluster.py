@@ -4,6 +4,7 @@ import base64
 from typing import Any
 
 import pytest
+from azure_standin.fixtures import make_cluster
 from azure_standin.standin import StandIn
 from azure_standin.state import GROUP_PATH, WORKSPACE_PATH
 
@@ -37,32 +38,36 @@ def theirs(standin: StandIn, extension: bool = True) -> None:
 
 
 def test_cluster_extension_namespace_and_compute_are_made_once(azure: AzurePlatform, standin: StandIn) -> None:
-    first, second = azure.create_cluster(), azure.create_cluster()
-    assert (first.changed, second.changed) == (True, False)
-    assert first.result == second.result == azure.find_cluster()
-    assert first.result.state == "ready"
-    assert first.result.ours
-    assert set(first.sent) == {"cluster", "extension", "namespace", "compute"}
-    assert [
-        len(standin.sent("PUT", p)) for p in ("/managedClusters/titanic-aks$", "/extensions/azureml$", "/computes/")
-    ] == [
-        1,
-        1,
-        1,
-    ]
+    first, second = make_cluster(azure), make_cluster(azure)
+    assert ([c.changed for c in first], [c.changed for c in second]) == ([True] * 4, [False] * 4)
+    assert first[-1].result == second[-1].result == azure.find_cluster()
+    assert first[-1].result.state == "ready"
+    assert first[-1].result.ours
+    assert [list(c.sent) for c in first] == [["cluster"], ["extension"], ["namespace"], ["compute"]]
+    paths = ("/managedClusters/titanic-aks$", "/extensions/azureml$", "/computes/")
+    assert [len(standin.sent("PUT", p)) for p in paths] == [1, 1, 1]
+
+
+def test_a_cluster_is_not_ready_before_it_is_attached(azure: AzurePlatform) -> None:
+    assert azure.create_cluster().result.state == "not attached"
+    found = azure.find_cluster()
+    assert found and found.state == "not attached"
 
 
 def test_a_cluster_whose_extension_failed_goes_on_from_there(azure: AzurePlatform, standin: StandIn) -> None:
     standin.faults.fail_operation("/extensions/azureml$", "ExtensionCreationFailed", "helm timed out")
     with pytest.raises(PlatformError, match="helm timed out"):
-        azure.create_cluster()
+        make_cluster(azure)
     standin.faults.clear()
-    assert azure.create_cluster().result.state == "ready"
+    assert make_cluster(azure)[-1].result.state == "ready"
     assert len(standin.sent("PUT", "/managedClusters/titanic-aks$")) == 1
 
 
 def test_deleting_detaches_and_deletes_what_is_ours(azure: AzurePlatform, standin: StandIn) -> None:
-    azure.create_cluster()
+    make_cluster(azure)
+    with pytest.raises(PlatformError, match="still attached"):
+        azure.delete_cluster()
+    assert (azure.detach_cluster().result, azure.detach_cluster().changed) == ("detached", False)
     assert azure.delete_cluster().changed
     assert not azure.delete_cluster().changed
     assert azure.find_cluster() is None
@@ -74,10 +79,12 @@ def test_an_existing_cluster_is_attached_and_only_ever_detached(
 ) -> None:
     document["existing_resource_id"] = EXISTING
     theirs(standin)
-    made = azure.create_cluster()
-    assert set(made.sent) == {"compute"}
-    assert not made.result.ours
-    assert azure.delete_cluster().changed
+    made = make_cluster(azure)
+    assert [c.changed for c in made] == [False, False, False, True]
+    assert [made[1].result, made[2].result] == ["ready", "left to its owner"]
+    assert (made[-1].result.state, made[-1].result.ours) == ("ready", False)
+    assert azure.detach_cluster().changed
+    assert not azure.delete_cluster().changed
     assert azure.find_cluster() is None
     assert standin.state.get(EXISTING)
     assert standin.sent("DELETE", "/managedClusters/") == []
@@ -98,17 +105,20 @@ def test_a_foreign_cluster_of_our_name_is_left_alone(azure: AzurePlatform, stand
     standin.state.put(f"{AKS}/titanic-aks", {"location": "eastus", "tags": {"team": "another"}, "properties": {}})
     with pytest.raises(PlatformError, match="somebody else made it"):
         azure.create_cluster()
+    assert not azure.detach_cluster().changed
     with pytest.raises(PlatformError, match="somebody else made it"):
         azure.delete_cluster()
     assert standin.sent("DELETE", "/managedClusters/") == standin.sent("PUT", "/managedClusters/") == []
 
 
 def test_a_foreign_compute_of_our_name_is_left_alone(azure: AzurePlatform, standin: StandIn) -> None:
-    azure.create_cluster()
+    make_cluster(azure)
     resource = standin.state.get(f"{WORKSPACE_PATH}/computes/titanic-aks")
     assert resource
     resource["tags"] = {}
     with pytest.raises(PlatformError, match="somebody else made it"):
+        azure.detach_cluster()
+    with pytest.raises(PlatformError, match="still attached"):
         azure.delete_cluster()
     assert standin.state.get(f"{AKS}/titanic-aks")
 
@@ -145,19 +155,19 @@ def test_a_certificate_travels_protected_and_is_not_shown(
     document |= {"ssl_enabled": True, "ssl_cname": "titanic.example.org"}
     monkeypatch.setenv(aks.CERTIFICATE, "a certificate")
     monkeypatch.setenv(aks.PRIVATE_KEY, "a private key")
-    made = azure.create_cluster()
+    cluster, extension, *_ = make_cluster(azure)
     (sent,) = standin.sent("PUT", "/extensions/azureml$")
     encoded = base64.b64encode(b"a private key").decode()
     assert sent.sent["properties"]["configurationProtectedSettings"]["scoringFe.sslKey"] == encoded
     assert sent.sent["properties"]["configurationSettings"]["allowInsecureConnections"] == "false"
-    assert encoded not in str(made.sent)
-    assert made.result.details["tls"] == "https"
+    assert encoded not in str(extension.sent)
+    assert cluster.result.details["tls"] == "https"
 
 
 def test_tls_without_a_certificate_is_refused(azure: AzurePlatform, document: dict[str, Any]) -> None:
     document |= {"ssl_enabled": True, "ssl_cname": "titanic.example.org"}
     with pytest.raises(PlatformError, match=aks.CERTIFICATE):
-        azure.create_cluster()
+        make_cluster(azure)
 
 
 def test_capacity_is_nodes_less_reserve_less_extension_per_replica() -> None:

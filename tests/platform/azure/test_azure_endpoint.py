@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from azure_standin.assets import locate
+from azure_standin.fixtures import make_cluster
 from azure_standin.standin import StandIn
 from azure_standin.state import WORKSPACE_PATH
 
@@ -24,7 +25,7 @@ PASSENGER = {"Pclass": 1, "Sex": 0, "Age": 38, "SibSp": 1, "Parch": 0, "Fare": 7
 
 def opened(azure: AzurePlatform, stage: Stage) -> Endpoint:
     if stage == "prod":
-        azure.create_cluster()
+        make_cluster(azure)
     return azure.create_endpoint(stage).result
 
 

@@ -13,6 +13,7 @@ from typing import get_args
 
 import nbformat
 import pytest
+from azure_standin.fixtures import make_cluster
 from azure_standin.standin import StandIn, aimed
 from azure_standin.state import WORKSPACE_PATH
 
@@ -115,7 +116,7 @@ def test_a_run_killed_after_it_sent_its_job_goes_on_with_that_job(standin: Stand
 
 def test_deleting_steps_leave_what_somebody_else_made(standin: StandIn, azure: AzurePlatform) -> None:
     azure.create_compute("titanic-train")
-    azure.create_cluster()
+    make_cluster(azure)
     for stage in get_args(Stage):
         azure.create_endpoint(stage)
     kinds = ("computes", "managedClusters", "onlineEndpoints")
