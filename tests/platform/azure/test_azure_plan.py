@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -15,7 +16,7 @@ import nbformat
 import pytest
 from azure_standin.fixtures import make_cluster
 from azure_standin.standin import StandIn, aimed
-from azure_standin.state import WORKSPACE_PATH
+from azure_standin.state import GROUP_PATH, WORKSPACE_PATH
 
 from runbook import manifest, origin, repository, step
 from runbook.platform.azure import AzurePlatform, jobs
@@ -112,6 +113,29 @@ def test_a_run_killed_after_it_sent_its_job_goes_on_with_that_job(standin: Stand
     # The job had no .git: what run.json says of the commit was passed on to it.
     trained = json.loads((this.folder / "metadata" / "run.json").read_text())["properties"]
     assert trained["git_commit"] and trained["git_commit"] == origin.facts()["git_commit"]
+
+
+def test_an_interrupted_step_says_what_goes_on_in_azure_and_goes_on_with_it_when_run_again(standin: StandIn) -> None:
+    words = ("step", "50_create_cluster", "--stage", "prod", "--target", "azure", "--run-id", "one")
+    standin.faults.never_ending = "/managedClusters/titanic-aks$"
+    process = start(standin, *words)
+    ends = time.monotonic() + 120
+    while not standin.sent("PUT", "/managedClusters/titanic-aks$"):
+        assert time.monotonic() < ends and process.poll() is None
+        time.sleep(0.2)
+    time.sleep(2)  # the kernel has the answer and waits
+    process.send_signal(signal.SIGINT)
+    code, said = finish(process)
+    assert code == 1
+    assert "It had begun creating the AKS cluster titanic-aks" in said, said
+    assert "az aks show --name titanic-aks --resource-group" in said, said
+    standin.faults.clear()
+    cluster = standin.state.get(f"{GROUP_PATH}/providers/Microsoft.ContainerService/managedClusters/titanic-aks")
+    assert cluster
+    cluster["properties"]["provisioningState"] = "Succeeded"
+    code, said = finish(start(standin, *words))
+    assert code == 0, said
+    assert len(standin.sent("PUT", "/managedClusters/titanic-aks$")) == 1
 
 
 def test_deleting_steps_leave_what_somebody_else_made(standin: StandIn, azure: AzurePlatform) -> None:
