@@ -48,6 +48,10 @@ class Busy(RunError):
 class HandoffMissing(RunError):
     """A step needs a file that an earlier step has not left."""
 
+    def _render_traceback_(self) -> list[str]:
+        # What Jupyter shows of this error. Where it was raised helps nobody; the command in its text does.
+        return [f"{type(self).__name__}: {self}"]
+
 
 class CheckFailed(RunError):
     """A wanted/found comparison does not hold."""

@@ -17,6 +17,10 @@ from runbook.errors import HandoffMissing, RunError, UsageError
 
 SCHEMA_VERSION = "1.0"
 METADATA = ("run", "model", "decision")
+# The run of a notebook that is opened by hand.
+INTERACTIVE = "interactive"
+
+_target = "local"
 
 
 def save(step: str, run_id: str, stage: str | None = None, **values: Any) -> Path:
@@ -33,8 +37,12 @@ def save(step: str, run_id: str, stage: str | None = None, **values: Any) -> Pat
 
 
 def load(step: str, run_id: str, stage: str | None = None) -> dict[str, Any]:
-    """Return the values that ``step`` left; raises HandoffMissing with the command to run when it left none."""
-    path = repository.step_folder(run_id, step, stage) / "handoff.json"
+    """Return the values that ``step`` left; raises HandoffMissing with the command to run when it left none.
+
+    The run ``interactive`` reads what was left last: by itself, or by the latest green run that has left it.
+    """
+    own = repository.step_folder(run_id, step, stage) / "handoff.json"
+    path = _readable(own, run_id)
     values: dict[str, Any] = read_json(path, "handoff", hint.step(step, run_id, stage))["values"]
     return values
 
@@ -51,9 +59,12 @@ def save_metadata(name: str, run_id: str, document: dict[str, Any]) -> Path:
 
 
 def load_metadata(name: str, run_id: str) -> dict[str, Any]:
-    """Return metadata/<name>.json of the run; raises HandoffMissing with the command to run when it is not there."""
+    """Return metadata/<name>.json of the run; raises HandoffMissing with the command to run when it is not there.
+
+    The run ``interactive`` reads what was left last: by itself, or by the latest green run that has left it.
+    """
     step = {"run": "20_train", "model": "40_register", "decision": "30_evaluate"}[name]
-    return read_json(_metadata(name, run_id), name, hint.step(step, run_id))
+    return read_json(_readable(_metadata(name, run_id), run_id), name, hint.step(step, run_id))
 
 
 def write_json(path: Path, schema: str, document: dict[str, Any]) -> Path:
@@ -93,6 +104,41 @@ def read_json(path: Path, schema: str, command: str) -> dict[str, Any]:
         )
     _validate(path, schema, document)
     return document
+
+
+def use_target(target: str) -> None:
+    """Read as ``interactive`` only what runs on this target have left; ``connect`` calls it."""
+    global _target
+    _target = target
+
+
+def _readable(own: Path, run_id: str) -> Path:
+    """Return the file to read: the run's own, or for ``interactive`` that of the latest green run when it is newer."""
+    if run_id != INTERACTIVE:
+        return own
+    name = own.relative_to(repository.run_folder(run_id))
+    found = [path for run in _green_runs() if (path := run / name).exists()]
+    if not found and not own.exists():
+        command = hint.line("run", "all", *([] if _target == "local" else ["--target", _target]))
+        raise HandoffMissing(f"No green run on the {_target} target here has left {name}. Run first: {command}")
+    newest = found[:1] + ([own] if own.exists() else [])
+    return max(newest, key=lambda path: path.stat().st_mtime_ns)
+
+
+def _green_runs() -> list[Path]:
+    """Return the folders of the green runs on the target in use, newest first."""
+    found = []
+    for path in repository.reports().glob("*/manifest.json"):
+        if path.parent.is_symlink():
+            continue  # latest: the same run a second time
+        try:
+            manifest = read_json(path, "manifest", "")
+        except RunError:
+            continue  # a run of another release
+        own = path.parent.name == manifest["run_id"]  # a folder of another name was copied here from elsewhere
+        if own and manifest["status"] == "passed" and manifest["target"] == _target and not manifest.get("rehearsal"):
+            found.append((str(manifest["started"]), path.parent))
+    return [folder for _, folder in sorted(found, reverse=True)]
 
 
 def _metadata(name: str, run_id: str) -> Path:

@@ -1,8 +1,13 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
+from typing import Any
 
 import pytest
+import recorded
 
 from runbook import handoff, repository
 from runbook.errors import HandoffMissing, RunError, UsageError
@@ -33,6 +38,51 @@ def test_a_missing_handoff_names_the_step_to_run() -> None:
         handoff.load("60_deploy", "r1", "prod")
     with pytest.raises(HandoffMissing, match="runbook step 30_evaluate --run-id r1"):
         handoff.load_metadata("decision", "r1")
+
+
+def left(run_id: str, deployment: str, minute: int, **fields: Any) -> None:
+    """Leave a run with a handoff and metadata, both written in this minute of a day long past."""
+    recorded.manifest(
+        run_id, [("60_deploy", "dev", "passed")], **{"started": f"2026-11-22T10:{minute}:00+00:00", **fields}
+    )
+    saved = [handoff.save("60_deploy", run_id, stage="dev", deployment=deployment)]
+    saved.append(handoff.save_metadata("decision", run_id, {**DECISION, "reason": deployment}))
+    for path in saved:
+        os.utime(path, (1e9 + minute, 1e9 + minute))
+
+
+def test_a_notebook_opened_by_hand_reads_what_the_latest_green_run_left() -> None:
+    left("r1", "blue", 10)
+    left("r2", "green", 20)
+    left("r3", "red", 30, status="failed")
+    left("r4", "gone", 40, target="azure")
+    left("r5", "played", 50, rehearsal=True)
+    assert handoff.load("60_deploy", "interactive", "dev") == {"deployment": "green"}
+    assert handoff.load_metadata("decision", "interactive")["reason"] == "green"
+    assert handoff.find("60_deploy", "interactive", "dev") is None
+    assert handoff.load("60_deploy", "r1", "dev") == {"deployment": "blue"}
+
+
+def test_a_notebook_opened_by_hand_reads_its_own_handoff_when_that_is_newer() -> None:
+    left("r1", "blue", 10)
+    own = handoff.save("60_deploy", "interactive", stage="dev", deployment="mine")
+    assert handoff.load("60_deploy", "interactive", "dev") == {"deployment": "mine"}
+    os.utime(own, (1e9, 1e9))
+    assert handoff.load("60_deploy", "interactive", "dev") == {"deployment": "blue"}
+
+
+def test_without_a_green_run_a_notebook_opened_by_hand_says_in_one_line_what_to_run() -> None:
+    left("r1", "blue", 10, status="failed")
+    with pytest.raises(HandoffMissing) as caught:
+        handoff.load("60_deploy", "interactive", "dev")
+    message = str(caught.value)
+    assert "No green run on the local target here has left 60_deploy-dev/handoff.json" in message
+    assert message.endswith("Run first: .venv/bin/runbook run all") and "\n" not in message
+    # What Jupyter prints of it, asked of IPython as a kernel would.
+    source = "from runbook import handoff; handoff.load('60_deploy', 'interactive', 'dev')"
+    command = [sys.executable, "-m", "IPython", "--colors=NoColor", "-c", source]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    assert [line for line in done.stdout.splitlines() if line.strip()] == [f"HandoffMissing: {message}"]
 
 
 def test_an_unknown_schema_version_is_refused() -> None:

@@ -61,6 +61,15 @@ def test_the_run_says_where_its_report_is_before_it_starts_and_how_to_go_on(plac
     assert out.count("curl -s http://127.0.0.1:") == 2
 
 
+def test_a_notebook_opened_by_hand_goes_on_where_the_green_run_ended(place: Place, tmp_path: Path) -> None:
+    environment = os.environ | {"RUNBOOK_HOME": str(place.home), "RUNBOOK_REPORTS": str(place.reports)}
+    notebook = str(repository.NOTEBOOKS / "70_functional_test.ipynb")
+    command = [str(Path(sys.executable).with_name("papermill")), notebook, str(tmp_path / "out.ipynb")]
+    done = subprocess.run([*command, "--no-progress-bar"], capture_output=True, text=True, timeout=300, env=environment)
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert (place.reports / "interactive" / "70_functional_test-dev" / "handoff.json").exists()
+
+
 @pytest.mark.parametrize("stage", ["dev", "prod"])
 def test_the_endpoint_answers_the_articles_passengers(place: Place, stage: str) -> None:
     status, answer = place.post(stage, CUMINGS)
