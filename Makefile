@@ -3,6 +3,9 @@ BIN := .venv/bin
 .PHONY: setup run test test-all lab down check format reference rehearse-azure bench
 
 setup:
+	@if grep -q "$$(printf '\r')" environment_setup/install-requirements.sh; then \
+	    echo "This checkout has Windows line endings (CRLF), which bash and the data's digest do not take." >&2; \
+	    echo "Commit what you have changed, then (or clone it again): git rm -rq --cached . && git reset -q --hard" >&2; exit 2; fi
 	@environment_setup/install-requirements.sh
 
 run: setup  ## the whole runbook on this machine
@@ -14,7 +17,8 @@ test: setup  ## everything once, one of each kind of fault
 test-all: setup  ## every fault, every page in a browser; more than an hour
 	@$(BIN)/pytest -q --numprocesses 2 --dist loadfile --no-loadscope-reorder $(ARGS)
 
-lab: setup  ## JupyterLab on the notebooks
+lab: setup  ## JupyterLab on the notebooks; what it writes into them stays out of git
+	@git config filter.notebook.clean ".venv/bin/python environment_setup/clean_notebook.py" || true
 	@$(BIN)/jupyter lab --notebook-dir notebooks
 
 down: setup  ## stop everything the local platform runs

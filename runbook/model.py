@@ -11,6 +11,7 @@ import hashlib
 import importlib.util
 import io
 import itertools
+import shlex
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -69,10 +70,16 @@ def load(path: Path = repository.DATA) -> pd.DataFrame:
 
 def _read(path: Path) -> pd.DataFrame:
     data = path.read_bytes()
-    if digest(data) != DATA_SHA256:
+    found = digest(data)
+    if found != DATA_SHA256 and digest(data.replace(b"\r\n", b"\n")) == DATA_SHA256:
         raise UsageError(
-            f"{path} has sha256 {digest(data)}; wanted {DATA_SHA256}. Restore it with: git checkout -- {path.name}; or, when "
-            "the data has changed on purpose, write its digest and rows into runbook/model.py."
+            f"{path} has Windows line endings (CRLF), wanted LF: this checkout was made by a git that rewrote them. "
+            f"Commit what you have changed, then: {repository.RENEW_CHECKOUT}"
+        )
+    if found != DATA_SHA256:
+        raise UsageError(
+            f"{path} has sha256 {found}; wanted {DATA_SHA256}. Restore it with: git checkout -- {shlex.quote(str(path))}; "
+            "or, when the data has changed on purpose, write its digest and rows into runbook/model.py."
         )
     table = coded(pd.read_csv(io.BytesIO(data)))
     if len(table) != DATA_ROWS:
@@ -85,6 +92,13 @@ def coded(raw: pd.DataFrame) -> pd.DataFrame:
 
     ``raw`` has the columns of data/titanic.csv. Every row must satisfy deployment/contract.py, as every request must.
     """
+    needed = ["PassengerId", *contract().FIELDS, LABEL, GROUP]
+    missing = [name for name in needed if name not in raw.columns]
+    if missing:
+        raise UsageError(
+            f"The training data has no column {', '.join(missing)}; it has {', '.join(map(str, raw.columns))}. "
+            f"Wanted {', '.join(needed)}: rename the columns of the file, or the fields of deployment/contract.py."
+        )
     codes: dict[str, dict[str, int]] = {"Sex": SEXES, "Embarked": PORTS}
     # A word without a code stays a word, which the contract refuses; a null becomes None, which it may allow.
     columns = [[None if pd.isna(v) else codes.get(f, {}).get(v, v) for v in raw[f].tolist()] for f in contract().FIELDS]

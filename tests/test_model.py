@@ -263,3 +263,18 @@ def test_the_digest_of_predictions_forgives_noise_but_no_change() -> None:
     assert model.predictions_digest({"a": p}) == model.predictions_digest({"a": p + 1e-9})
     assert model.predictions_digest({"a": p}) != model.predictions_digest({"a": p + 1e-4})
     assert model.predictions_digest({"a": p}) != model.predictions_digest({"b": p})
+
+
+def test_a_checkout_with_windows_line_endings_is_told_so_and_how_to_mend_it(tmp_path: Path) -> None:
+    path = tmp_path / "titanic.csv"
+    path.write_bytes(repository.DATA.read_bytes().replace(b"\n", b"\r\n"))
+    with pytest.raises(UsageError, match=r"Windows line endings \(CRLF\), wanted LF") as caught:
+        model.load(path)
+    assert str(caught.value).endswith("then: git rm -rq --cached . && git reset -q --hard")
+
+
+@pytest.mark.parametrize("name", ["PassengerId", "Fare", "Survived", "Ticket"])
+def test_data_without_a_column_is_refused_in_one_sentence_that_names_it(name: str) -> None:
+    raw = pd.read_csv(repository.DATA).drop(columns=[name])
+    with pytest.raises(UsageError, match=f"The training data has no column {name}; it has "):
+        model.coded(raw)
