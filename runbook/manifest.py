@@ -46,6 +46,7 @@ class Manifest:
     rehearsal: bool = False
     steps: list[dict[str, Any]] = field(default_factory=list)
     endpoints: list[dict[str, Any]] = field(default_factory=list)
+    endpoints_problem: str | None = None
     files: dict[str, str] = field(default_factory=dict)
 
     @property

@@ -30,7 +30,7 @@ from runbook.events import EventLog
 from runbook.manifest import Manifest
 from runbook.masking import Mask
 from runbook.platform.base import Platform
-from runbook.step import Limits, Result, Step
+from runbook.step import Limits, Result, Status, Step
 
 CI = ("10_create_compute", "20_train", "30_evaluate", "40_register", "49_delete_compute")
 RELEASE = ("60_deploy", "70_functional_test", "80_stress_test", "90_release")
@@ -156,7 +156,7 @@ def run(request: Request, platform: Platform, console: Console) -> Manifest:
         except KeyboardInterrupt:
             raise StepFailed(f"The run was interrupted.{_go_on(this, request.command)}") from None
         finally:
-            _end(this, outcome, platform, clock, log)
+            _end(this, outcome, platform, clock, log, mask, console)
     if failed:
         raise StepFailed(_explain(failed, this, request.command))
     return this
@@ -183,49 +183,84 @@ def _run_steps(
         # Until there is a new verdict, an earlier one of the same step says nothing.
         this.record(s.name, s.stage, s.label, "not_run", None)
         this.save()
-        now = resume.inputs(s, order, request.run_id)
+        result = perform(s)
+        # First the record, then what is drawn from it.
+        this.record(s.name, s.stage, s.label, result.status, result.seconds)
+        this.save()
+        page = report.step(this.folder / s.label, console.note)
+        report.run(this.folder, console.note)
+        console.step_ended(number, result, page)
+        return result
+
+    def perform(s: Step) -> Result:
+        began, clock = dt.datetime.now(dt.UTC).isoformat(timespec="seconds"), time.monotonic()
+        now: dict[str, str] = {}
         # Clearing up after a failure has time of its own, for it may be the run's deadline that failed.
         seconds = cell_seconds
         if failed and failed.status == "cancelled" and s.name in ON_FAILURE.values():
             seconds = min(seconds, UNDO_SECONDS)
         limits = Limits(seconds, time.monotonic() + seconds) if failed else whole
-        away = None
-        if not request.here:
-            away = job.run(s, request.target, request.run_id, parameters[s], now, platform, mask)
-        result = away or step.run(
-            s, request.target, request.run_id, parameters[s], now, limits, log, mask, console.cell_started
-        )
-        page = report.step(this.folder / s.label)
-        this.record(s.name, s.stage, s.label, result.status, result.seconds)
-        this.save()
-        report.run(this.folder)
-        console.step_ended(number, result, page)
+        status: Status
+        try:
+            now = resume.inputs(s, order, request.run_id)
+            away = None
+            if not request.here:
+                away = job.run(s, request.target, request.run_id, parameters[s], now, platform, mask)
+            return away or step.run(
+                s, request.target, request.run_id, parameters[s], now, limits, log, mask, console.cell_started
+            )
+        except KeyboardInterrupt:
+            status, error = "cancelled", {"class": "Cancelled", "message": "The run was interrupted.", "cell": None}
+        except Exception as problem:
+            # A step without a verdict would keep the run from clearing up after it, so every error becomes one.
+            message = mask(str(problem) or repr(problem))
+            status, error = "failed", {"class": type(problem).__name__, "message": message, "cell": None}
+        seconds = round(time.monotonic() - clock, 2)
+        result = step.unfinished(s, request.target, request.run_id, parameters[s], now, status, error, began, seconds)
+        step.save(this.folder / s.label, result)
+        log.write("step_ended", s.label, status=status, seconds=seconds, error=error)
         return result
+
+    def skip(s: Step) -> Result | None:
+        # What was made again has to be cleared up again, whatever an earlier clearing up has left.
+        again = failed or ALWAYS.get(s.name) in ran
+        done = None if again else _done(s, request, parameters, order, platform)
+        if done is None:
+            ran.add(s.name)
+            return None
+        this.record(s.name, s.stage, s.label, done.status, done.seconds)
+        # A runner killed right after the verdict left no page; the same evidence gives the same bytes.
+        report.step(this.folder / s.label, console.note)
+        console.note(f"{s.label}: {done.status} in this run already; what it depends on and what it made are unchanged")
+        return done
+
+    def attempt(number: int, s: Step) -> Result:
+        status: Status
+        try:
+            return skip(s) or execute(number, s)
+        except KeyboardInterrupt:
+            # It came before or after the notebook; a verdict that the step has stays on record.
+            status, error = "cancelled", {"class": "Cancelled", "message": "The run was interrupted.", "cell": None}
+        except Exception as problem:
+            # The evidence itself could not be written, for example because the disk is full.
+            message = mask(str(problem) or repr(problem))
+            status, error = "failed", {"class": type(problem).__name__, "message": message, "cell": None}
+            this.record(s.name, s.stage, s.label, status, None)
+        began = dt.datetime.now(dt.UTC).isoformat(timespec="seconds")
+        return step.unfinished(s, request.target, request.run_id, parameters[s], {}, status, error, began, 0.0)
 
     for number, s in enumerate(request.steps, 1):
         if failed and ALWAYS.get(s.name) not in begun:
             this.record(s.name, s.stage, s.label, "not_run", None)
             continue
         begun.add(s.name)
-        # What was made again has to be cleared up again, whatever an earlier clearing up has left.
-        again = failed or ALWAYS.get(s.name) in ran
-        done = None if again else _done(s, request, parameters, order, platform)
-        if done:
-            this.record(s.name, s.stage, s.label, done.status, done.seconds)
-            # A runner killed right after the verdict left no page; the same evidence gives the same bytes.
-            report.step(this.folder / s.label)
-            console.note(
-                f"{s.label}: {done.status} in this run already; what it depends on and what it made are unchanged"
-            )
-            continue
-        ran.add(s.name)
-        result = execute(number, s)
+        result = attempt(number, s)
         if not result.green and not failed:
             failed = result
             if s.name in ON_FAILURE:
                 if result.status == "cancelled":
                     console.note(f"{s.label} was interrupted: taking it back, which ends within {UNDO_SECONDS:.0f} s")
-                execute(number, Step(ON_FAILURE[s.name], s.stage))
+                attempt(number, Step(ON_FAILURE[s.name], s.stage))
     return failed
 
 
@@ -268,15 +303,28 @@ def _begin(request: Request) -> Manifest:
     return this
 
 
-def _end(this: Manifest, outcome: str, platform: Platform, clock: float, log: EventLog) -> None:
+def _end(
+    this: Manifest, outcome: str, platform: Platform, clock: float, log: EventLog, mask: Mask, console: Console
+) -> None:
     this.status = outcome
     this.seconds = round(time.monotonic() - clock, 2)
-    this.endpoints = _endpoints(platform)
+    this.endpoints, this.endpoints_problem = [], "not asked yet"
     log.write("run_ended", status=this.status, seconds=this.seconds)
+    # Sealed before a platform is asked: one that does not answer must not cost the verdict or the digests.
     this.seal()
     this.save()
-    report.run(this.folder)
-    report.runs(repository.reports())
+    try:
+        this.endpoints, this.endpoints_problem = _endpoints(platform), None
+    except KeyboardInterrupt:
+        this.endpoints_problem = "the run was interrupted while it asked"
+    except Exception as problem:
+        # The verdict on the steps stands, whatever is wrong with the platform now.
+        this.endpoints_problem = mask(str(problem) or repr(problem))
+    if this.endpoints_problem:
+        console.note(f"What serves now is not known: {this.endpoints_problem}")
+    this.save()
+    report.run(this.folder, console.note)
+    report.runs(repository.reports(), console.note)
 
 
 def _endpoints(platform: Platform) -> list[dict[str, Any]]:
@@ -303,6 +351,9 @@ def _endpoints(platform: Platform) -> list[dict[str, Any]]:
 def _explain(failed: Result, this: Manifest, command: str) -> str:
     name = Step(failed.step, failed.stage).label
     what = failed.error["message"] if failed.error else failed.status
+    row = next((r for r in this.steps if r["folder"] == name), None)
+    if row and row["status"] != failed.status:  # it came between two steps, whose own verdicts stand
+        return f"{what}{_go_on(this, command)}"
     return f"{name}: {failed.status}: {what}\n  Report: {this.folder / name / 'report.html'}{_go_on(this, command)}"
 
 

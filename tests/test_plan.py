@@ -17,6 +17,7 @@ from built import HOLDS, Builder
 from runbook import artifact as ci_result
 from runbook import handoff, manifest, plan, release, repository, resume
 from runbook.errors import HandoffMissing, ParamsError, RunError, StepFailed, UsageError
+from runbook.platform.base import Endpoint
 from runbook.step import Result, Step
 
 
@@ -545,3 +546,92 @@ def test_cd_without_a_green_ci_run_says_what_to_run() -> None:
 def test_a_step_that_does_not_exist_or_fit_is_refused(name: str, stage: str | None, words: str) -> None:
     with pytest.raises(UsageError, match=words):
         plan.single(name, stage)
+
+
+class Unreachable(NoPlatform):
+    """A platform whose endpoints can not be asked about."""
+
+    def find_endpoint(self, stage: str) -> None:
+        raise ConnectionError("the controller did not start")
+
+
+def test_a_run_is_recorded_and_sealed_before_a_platform_is_asked_what_serves(ci: Builder) -> None:
+    heard = Heard()
+    ci("20_train", HOLDS, "1 / 0")
+    with pytest.raises(StepFailed, match="20_train: failed: division by zero"):
+        plan.run(request(), Unreachable(), heard)  # type: ignore[arg-type]
+    this = manifest.load("r1")
+    assert (this.status, this.endpoints) == ("failed", []) and "did not start" in str(this.endpoints_problem)
+    assert manifest.verify("r1") == []
+    page = (repository.run_folder("r1") / "index.html").read_text(encoding="utf-8")
+    assert "No endpoint stands" not in page and "What serves now is not known: the controller did not start" in page
+    assert any("What serves now is not known" in line for line in heard.lines)
+
+
+def test_whatever_breaks_around_a_step_is_recorded_as_its_failure_and_cleared_up_after(ci: Builder) -> None:
+    class Broken(NoPlatform):
+        def run_step(self, step: str, run_id: str, arguments: list[str], into: Path) -> None:
+            raise ConnectionError("the workspace did not answer")
+
+    with pytest.raises(StepFailed, match="20_train: failed: the workspace did not answer"):
+        plan.run(request(), Broken(), Heard())  # type: ignore[arg-type]
+    assert statuses() == {
+        "10_create_compute": "passed", "20_train": "failed", "30_evaluate": "not_run", "49_delete_compute": "passed",
+    }  # fmt: skip
+    result = json.loads((repository.run_folder("r1") / "20_train" / "result.json").read_text())
+    assert result["error"] == {"class": "ConnectionError", "message": "the workspace did not answer", "cell": None}
+    assert "ConnectionError" in (repository.run_folder("r1") / "20_train" / "report.html").read_text()
+
+
+def test_a_release_is_taken_back_also_when_its_kernel_never_started(ci: Builder, tmp_path: Path) -> None:
+    # The first kernel finds this file in its working directory, dies of it and removes it.
+    launcher = tmp_path / "notebooks" / "ipykernel_launcher.py"
+    launcher.write_text("import os; os.remove(__file__); raise SystemExit('no licence')")
+    for name in ("90_release", "95_rollback"):
+        ci(name, HOLDS)
+    _, error = go(request([Step("90_release", "prod")]))
+    assert error and "no licence" in str(error)
+    assert statuses() == {"90_release-prod": "failed", "95_rollback-prod": "passed"}
+
+
+def test_an_interrupt_between_two_steps_ends_the_run_as_one_in_a_step_does(ci: Builder) -> None:
+    class Impatient(Heard):
+        def step_ended(self, number: int, result: Result, page: Path) -> None:
+            if result.step == "20_train":
+                raise KeyboardInterrupt
+
+    with pytest.raises(StepFailed, match="interrupted"):
+        plan.run(request(), NoPlatform(), Impatient())  # type: ignore[arg-type]
+    assert statuses() == {
+        "10_create_compute": "passed", "20_train": "passed", "30_evaluate": "not_run", "49_delete_compute": "passed",
+    }  # fmt: skip
+    assert manifest.load("r1").status == "cancelled" and manifest.verify("r1") == []
+
+
+def test_evidence_that_cannot_be_written_fails_the_step_and_the_run_clears_up(ci: Builder) -> None:
+    folder = repository.run_folder("r1") / "20_train"
+    ci("20_train", HANDS_OVER, HOLDS, f"import os; os.mkdir({str(folder / 'result.json')!r})")
+    _, error = go(request())
+    assert error and "20_train: failed" in str(error)
+    assert statuses()["20_train"] == "failed" and statuses()["49_delete_compute"] == "passed"
+    assert manifest.load("r1").status == "failed"
+
+
+@pytest.mark.parametrize("newer", [True, False], ids=["newer", "older"])
+def test_a_run_older_than_the_last_release_to_prod_is_not_resumed(ci: Builder, newer: bool) -> None:
+    class Released(NoPlatform):
+        def find_endpoint(self, stage: str) -> Any:
+            return (
+                None
+                if stage == "dev"
+                else Endpoint(
+                    "titanic-prod", "prod", "kubernetes", "http://127.0.0.1/score", {}, (), {"released_by": "r2"}
+                )
+            )
+
+    ci("30_evaluate", "1 / 0")
+    go(request())
+    started = "2999-01-01T00:00:00+00:00" if newer else "2000-01-01T00:00:00+00:00"
+    recorded.manifest("r2", recorded.CI, started=started)
+    with pytest.raises(RunError, match="older than the last release to prod, made by run r2" if newer else "division"):
+        plan.run(request(resume=True), Released(), Heard())  # type: ignore[arg-type]

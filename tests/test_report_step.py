@@ -11,9 +11,9 @@ import pytest
 import recorded
 from pages import SCRIPT, assert_harmless, only, read, text
 from recorded import check
-from small_notebooks import STEPS, executed
+from small_notebooks import CHECKED, STEPS, execute, executed, notebook
 
-from runbook import report
+from runbook import report, repository
 
 
 @pytest.fixture(scope="module")
@@ -239,3 +239,42 @@ def test_a_commit_with_uncommitted_changes_is_named_so() -> None:
     recorded.manifest("r1", [("60_deploy", "dev", "passed")], dirty=True)
     page = read(report.step(folder).parent)
     assert f"{recorded.COMMIT}, with uncommitted changes" in page.get_text()
+
+
+def test_an_output_that_the_converter_cannot_draw_is_shown_as_text(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RUNBOOK_REPORTS", str(tmp_path))
+    monkeypatch.setattr(repository, "NOTEBOOKS", tmp_path / "notebooks")
+    notebook("20_train", "Train", '# Print half a colour\nprint("\\x1b[38mhalf a <colour>")', CHECKED)
+    execute("20_train", None, "r1")
+    notes: list[str] = []
+    page = read(report.step(tmp_path / "r1" / "20_train", notes.append).parent)
+    assert "half a <colour>" in page.get_text() and "could not be drawn" in page.get_text()
+    assert page.select_one("section.verdict.passed") and not notes
+
+
+def endless(path: Path) -> None:
+    """Make a recorded duration one that JSON can hold and no page can show."""
+    path.write_text(path.read_text().replace("123456.5", "1e999"))
+
+
+def test_pages_that_cannot_be_drawn_are_replaced_by_plain_ones_with_the_verdict(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RUNBOOK_REPORTS", str(tmp_path))
+    folder = recorded.manifest("r1", [("20_train", None, "failed")], status="failed", seconds=123456.5)
+    red = [check("p95, ms", "failed")]
+    step = recorded.result("r1", "20_train", None, "failed", error=recorded.SLOW, checks=red, seconds=123456.5)
+    endless(folder / "manifest.json")
+    endless(step / "result.json")
+    notes: list[str] = []
+    report.step(step, notes.append)
+    report.run(folder, notes.append)
+    report.runs(tmp_path, notes.append)
+    for path in (step / "report.html", folder / "index.html", folder / "summary.md"):
+        page = path.read_text(encoding="utf-8")
+        assert "Failed" in page and "could not be drawn in full" in page, path
+    assert "p95, ms" in (step / "report.html").read_text(encoding="utf-8")
+    assert "r1" in (tmp_path / "index.html").read_text(encoding="utf-8")
+    assert len(notes) == 4 and all("The verdict stands" in note for note in notes)

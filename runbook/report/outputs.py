@@ -9,12 +9,12 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from bs4 import BeautifulSoup, Tag
-from markupsafe import Markup
+from markupsafe import Markup, escape
 from nbconvert.filters import ansi2html
 from nbconvert.filters.markdown_mistune import markdown2html_mistune
 
 from runbook.check import MIME, NOT_NEEDED_MIME, Check, Status
-from runbook.report import markup
+from runbook.report import markup, words
 from runbook.report.markup import Removed
 
 # Above this size an output is cut to its head and tail; the executed notebook beside the page keeps all of it.
@@ -44,12 +44,26 @@ class Output:
 
 def read(outputs: Sequence[Mapping[str, Any]], removed: Removed) -> tuple[Output, ...]:
     """Return what to show of a cell's outputs, in order; counts in ``removed`` what needs a network or a script."""
-    return tuple(found for output in outputs if (found := _output(output, removed)) is not None)
+    return tuple(found for output in outputs if (found := _drawn(output, removed)) is not None)
 
 
 def markdown(source: str, removed: Removed) -> Markup:
     """Return a markdown cell as safe markup."""
     return markup.safe(markdown2html_mistune(source), removed, prose=True)
+
+
+def _drawn(output: Mapping[str, Any], removed: Removed) -> Output | None:
+    try:
+        return _output(output, removed)
+    except Exception as error:
+        # A cell may put out what the converters do not expect, such as half a colour code; its text is shown instead.
+        text = (
+            output.get("text") or "\n".join(output.get("traceback", [])) or output.get("data", {}).get("text/plain", "")
+        )
+        note = f"(This output could not be drawn: {type(error).__name__}. It is shown as text.)"
+        plain = escape(words.printable(f"{_cut(str(text))}\n{note}"))
+        kind: Kind = "error" if output["output_type"] == "error" else "text"
+        return Output(kind, plain, str(output.get("evalue", "")), str(output.get("ename", "")))
 
 
 def _output(output: Mapping[str, Any], removed: Removed) -> Output | None:

@@ -44,6 +44,7 @@ def render(this: Run, earlier: Sequence[Run]) -> str:
         tables=comparison.read(this, earlier),
         since=since,
         changes=changes,
+        unknown=verdict.unknown(this),
         plain=verdict.in_the_clear(this),
         endpoints=[(row, _traffic(row), commands.undo(this, row)) for row in this.manifest["endpoints"]],
         groups=_groups(this),

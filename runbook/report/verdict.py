@@ -41,11 +41,19 @@ def serves(this: Run) -> str:
     """Return which model version serves which stage, as one sentence; a run that has not ended has not looked yet."""
     if this.outcome == "running":
         return "When nothing runs any more, it was killed."
+    if problem := unknown(this):
+        return problem
     rows, where = this.manifest["endpoints"], "in the stand-in " if this.rehearsal else ""
     if len(rows) > 1 and len({row["model_version"] for row in rows}) == 1:
         return words.sentence(f"{where}{words.listing([row['stage'] for row in rows])} serve {_served(rows[0])}")
     parts = [f"{row['stage']} serves {_served(row)}" for row in rows]
     return words.sentence(where + words.listing(parts)) if parts else "No endpoint stands."
+
+
+def unknown(this: Run) -> str:
+    """Return why it is not known what serves after the run, as one sentence; empty when the platform has answered."""
+    problem = this.manifest.get("endpoints_problem")
+    return words.sentence(f"What serves now is not known: {words.short(str(problem), 200)}") if problem else ""
 
 
 def _served(row: Mapping[str, Any]) -> str:
