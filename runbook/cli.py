@@ -67,8 +67,11 @@ def main(debug: bool) -> None:
     # Nothing leaves this machine unasked; the kernels inherit it.
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
-    # A pipeline agent that is cancelled sends SIGTERM: it must leave the same evidence as Ctrl-C.
+    # A pipeline agent that is cancelled sends SIGTERM, a terminal that is closed SIGHUP: both must leave the same evidence
+    # as Ctrl-C. Under nohup SIGHUP is ignored, and stays so.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
+    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
+        signal.signal(signal.SIGHUP, signal.default_int_handler)
 
 
 @main.command()
@@ -243,9 +246,9 @@ def report(run_id: str) -> None:
 
     folder = repository.run_folder(run_id)
     for result in sorted(folder.glob("*/result.json")):
-        pages.step(result.parent)
-    _say(str(pages.run(folder)))
-    pages.runs(repository.reports())
+        pages.step(result.parent, _say)
+    _say(str(pages.run(folder, _say)))
+    pages.runs(repository.reports(), _say)
 
 
 @main.command()
@@ -275,8 +278,9 @@ def _uncaught(kind: type[BaseException], error: BaseException, trace: TracebackT
 
 def _run(request: Any, closing: bool) -> None:
     from runbook import plan, platform, show
-    from runbook.console import Terminal
+    from runbook.console import Terminal, outlast_reader
 
+    outlast_reader()
     with Terminal() as terminal:
         this = plan.run(request, platform.open(request.target), terminal)
     _say(show.closing(this, endpoints=closing))

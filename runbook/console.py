@@ -6,6 +6,7 @@ import os
 import sys
 import time
 from pathlib import Path
+from typing import Any, TextIO, cast
 
 from rich.console import Console as RichConsole
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
@@ -21,6 +22,45 @@ WORDS = {
     "cancelled": "CANCELLED",
 }
 STYLES = {"passed": "green", "not_needed": "green", "failed": "bold red", "cancelled": "bold red"}
+
+
+class Outlet:
+    """A stream whose reader may leave, as in ``runbook run | head -1`` or when a terminal is closed; then it is silent.
+
+    A run goes on without its onlooker: what it finds out is in its report.
+    """
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> int:
+        """Write, or drop the text when the reader has left; returns the number of characters."""
+        try:
+            return self._stream.write(text)
+        except OSError:
+            self._leave()
+            return len(text)
+
+    def flush(self) -> None:
+        """Flush, or drop what is buffered when the reader has left."""
+        try:
+            self._stream.flush()
+        except OSError:
+            self._leave()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+    def _leave(self) -> None:
+        # What is still buffered, and what others write to the descriptor, has to go somewhere.
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, self._stream.fileno())
+        os.close(nowhere)
+
+
+def outlast_reader() -> None:
+    """Let this process outlast the readers of its output: replaces sys.stdout and sys.stderr."""
+    sys.stdout, sys.stderr = cast(TextIO, Outlet(sys.stdout)), cast(TextIO, Outlet(sys.stderr))
 
 
 class Terminal:

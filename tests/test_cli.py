@@ -1,12 +1,16 @@
 from __future__ import annotations
 
+import os
+import pty
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
 
-from runbook import lock, repository
+from runbook import lock, manifest, repository
 
 COMMAND = str(Path(sys.executable).with_name("runbook"))
 
@@ -88,3 +92,29 @@ def test_a_step_without_its_handoff_names_the_step_to_run_and_leaves_a_report() 
 
 def test_the_checkout_keeps_its_own_rules() -> None:
     assert "keep their rules" in run("check")[0]
+
+
+def test_a_run_outlasts_the_reader_of_its_output() -> None:
+    words = f"set -o pipefail; {COMMAND} step 10_create_compute --run-id r1 | head -1"
+    done = subprocess.run(["bash", "-c", words], capture_output=True, text=True, timeout=240, stdin=subprocess.DEVNULL)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "Run r1: 1 step\n", "")
+    assert manifest.load("r1").status == "passed" and manifest.verify("r1") == []
+
+
+@pytest.mark.parametrize("nohup", [False, True], ids=["a terminal that is closed", "nohup"])
+def test_a_hang_up_interrupts_a_run_which_leaves_its_evidence(nohup: bool, tmp_path: Path) -> None:
+    controller, terminal = pty.openpty()
+    words = [*(["nohup"] if nohup else []), COMMAND, "step", "10_create_compute", "--run-id", "r1"]
+    process = subprocess.Popen(
+        words, stdin=terminal, stdout=terminal, stderr=terminal, start_new_session=True, cwd=tmp_path
+    )
+    os.close(terminal)
+    deadline = time.monotonic() + 120
+    while not (repository.run_folder("r1") / "10_create_compute").exists():
+        assert time.monotonic() < deadline and process.poll() is None
+        time.sleep(0.02)
+    os.close(controller)
+    process.send_signal(signal.SIGHUP)
+    assert process.wait(timeout=120) == (0 if nohup else 1)
+    assert manifest.load("r1").status == ("passed" if nohup else "cancelled")
+    assert manifest.verify("r1") == [] and (repository.run_folder("r1") / "index.html").exists()
