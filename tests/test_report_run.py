@@ -201,6 +201,8 @@ def test_a_run_of_single_steps_goes_on_with_the_step_that_failed() -> None:
 
 
 LOOSENED = {
+    "20_train": [],
+    "60_deploy-dev": [{"name": "model_name", "value": "Try", "plain": "Titanic", "source": "-p"}],
     "80_stress_test-dev": [{"name": "max_p99_ms", "value": 5000.0, "plain": 1000.0, "source": "test.yml"}],
     "80_stress_test-prod": [
         {"name": "max_p99_ms", "value": 5000.0, "plain": 1000.0, "source": "test.yml"},
@@ -213,9 +215,12 @@ LOOSENED = {
 def test_a_limit_that_was_loosened_is_marked_before_everything_else_on_the_page_of_a_run() -> None:
     folder = whole(given=LOOSENED)
     soup = page(folder)
-    assert "2 values differ from the plain command's: max_p99_ms and arrival_seed." in text(soup, ".verdict")
+    assert "3 values differ from the plain command's: max_p99_ms, model_name and arrival_seed." in text(
+        soup, ".verdict"
+    )
     assert rows(soup, "given") == [
         "max_p99_ms 5000.0 1000.0 test.yml 80_stress_test-dev, 80_stress_test-prod",
+        "model_name Try Titanic -p 60_deploy-dev",
         "arrival_seed 7 1 -p 80_stress_test-prod",
     ]
     first = next(h for h in soup.select("main h2"))

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from runbook.report import notebook, words
 from runbook.report.evidence import Run
+
+# How limits are named, such as max_p99_ms and cv_min_accuracy.
+_LIMIT = re.compile(r"(^|_)(max|min)_")
 
 
 @dataclass(frozen=True)
@@ -28,7 +32,8 @@ def read(this: Run) -> list[Given]:
     for folder, rows in dict(this.manifest.get("given", {})).items():
         for row in rows if folder in ran else []:
             found.setdefault(_key(row), []).append(folder)
-    return [Given(*key, tuple(steps)) for key, steps in found.items()]
+    values = [Given(*key, tuple(steps)) for key, steps in found.items()]
+    return sorted(values, key=lambda value: not _LIMIT.search(value.name))
 
 
 def of_step(manifest: Mapping[str, Any] | None, folder: str) -> dict[str, Given]:
