@@ -27,6 +27,10 @@ STAGES = click.Choice(["dev", "prod"])
 PLANS = click.Choice(["all", "ci", "cd"])
 
 
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
+NO_RIGHT = (errno.EACCES, errno.EPERM, errno.EROFS)
+
+
 class Commands(click.Group):
     """Shows our errors as one message without a traceback, and turns them into the exit code."""
 
@@ -42,10 +46,17 @@ class Commands(click.Group):
             _say(f"Error: {Mask()(str(error))}", err=True)
             sys.exit(error.exit_code)
         except OSError as error:
-            if ctx.params.get("debug") or error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            if ctx.params.get("debug") or error.errno not in (*NO_ROOM, *NO_RIGHT):
                 raise
             from runbook import hint, repository
 
+            if error.errno in NO_RIGHT:
+                _say(
+                    f"Error: {error.filename or 'a file'}: {error.strerror}. Let this user write there, or name other "
+                    f"folders: RUNBOOK_REPORTS is {repository.reports()}, RUNBOOK_HOME is {repository.home()}.",
+                    err=True,
+                )
+                sys.exit(1)
             # A run never goes on without its evidence, and this is the one error that keeps it from leaving any.
             _say(
                 f"Error: {error.strerror}: what a run must leave in {repository.reports()} and {repository.home()} could not "

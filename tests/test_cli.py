@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -48,6 +49,29 @@ def test_what_is_asked_wrongly_or_can_not_be_done_is_said_in_one_message(
 ) -> None:
     _, err = run(*words, wanted=wanted)
     assert says in err and "Traceback" not in err
+
+
+@pytest.fixture
+def locked(tmp_path: Path) -> Iterator[Path]:
+    """Returns a folder in which nothing can be made: by its mode, or for root, who heeds none, one of the kernel's."""
+    if os.geteuid() == 0:
+        if not os.access("/sys/kernel", os.R_OK):
+            pytest.skip("root may write in every folder of this system")
+        yield Path("/sys/kernel")
+        return
+    tmp_path.chmod(0o500)
+    yield tmp_path
+    tmp_path.chmod(0o700)
+
+
+@pytest.mark.parametrize("name", ["RUNBOOK_REPORTS", "RUNBOOK_HOME"])
+def test_a_folder_that_cannot_be_written_is_said_in_one_sentence(
+    locked: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.setenv(name, str(locked / "runbook"))
+    _, err = run("run", "ci", wanted=1)
+    assert f"Error: {locked / 'runbook'}" in err and f"{name} is {locked / 'runbook'}" in err
+    assert "Let this user write there" in err and "Traceback" not in err
 
 
 def test_a_run_while_another_is_going_is_refused_and_says_whose() -> None:
