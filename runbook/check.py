@@ -42,11 +42,12 @@ def check(
     at_most: float | None = None,
     one_of: Collection[Any] | None = None,
     needed: bool = True,
+    otherwise: str = "",
 ) -> None:
     """Compare ``found`` with exactly one wish, show the comparison, and raise CheckFailed when it does not hold.
 
     ``needed=False`` records the check as not run: its wish is shown, nothing is claimed. A missing number (None, NaN)
-    never holds a bound.
+    never holds a bound. ``otherwise`` is what a reader should know and do when the check fails; the error ends with it.
     """
     wish, holds = _judge(found, wanted, at_least, at_most, one_of)
     status: Status = "not_run" if not needed else "passed" if holds else "failed"
@@ -54,7 +55,7 @@ def check(
     _done.append(this)
     _show(this)
     if status == "failed":
-        raise CheckFailed(f"{name}: found {this.found}, wanted {wish}.")
+        raise CheckFailed(" ".join(filter(None, [f"{name}: found {this.found}, wanted {wish}.", otherwise])))
 
 
 def not_needed(reason: str, *, when: bool = True) -> None:

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from hdrh.histogram import HdrHistogram
 
+from runbook.processor_use import ProcessorUse
+
 if TYPE_CHECKING:
     import pandas as pd
 
@@ -83,11 +85,23 @@ class PhaseResult:
 
 @dataclass(frozen=True)
 class LoadResult:
-    """Every phase in order; ``began`` is unix time, ``seconds`` runs until the last answer."""
+    """Every phase in order; ``began`` is unix time, ``seconds`` runs until the last answer.
+
+    ``machine`` is what kept the cores of the sending machine busy meanwhile.
+    """
 
     began: float
     seconds: float
     phases: tuple[PhaseResult, ...]
+    machine: ProcessorUse = ProcessorUse()
+
+    @property
+    def after_lag(self) -> str:
+        """What to do when the generator was late: what was busy, and the way on."""
+        return (
+            f"The deployment was not judged: the load left late, because this machine was busy ({self.machine}). "
+            "End what else runs here, or send the load from a machine with more cores, then run this step again."
+        )
 
     def phase(self, name: str) -> PhaseResult:
         """Return the phase of that name; one that was not sent has no requests and no percentiles."""

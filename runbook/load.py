@@ -22,6 +22,7 @@ import numpy as np
 from runbook import latency
 from runbook.errors import UsageError
 from runbook.latency import LoadResult, Sample
+from runbook.processor_use import Meter
 
 MAX_REQUESTS = 100_000
 MAX_SECONDS = 900.0
@@ -172,9 +173,12 @@ class _Generator:
             # A short lead lets the loop settle before the first request is due.
             self._zero = asyncio.get_running_loop().time() + 0.05
             began = time.time() + 0.05
+            meter = Meter()
             await self._send_all(session)
             await self._settle()
-        return LoadResult(began=began, seconds=self._now(), phases=tuple(map(self._result, range(len(self._phases)))))
+            machine = meter.read()
+        phases = tuple(map(self._result, range(len(self._phases))))
+        return LoadResult(began=began, seconds=self._now(), phases=phases, machine=machine)
 
     def _now(self) -> float:
         return asyncio.get_running_loop().time() - self._zero

@@ -6,6 +6,7 @@ import signal
 import threading
 import time
 
+import psutil
 import pytest
 from aiohttp import web
 from serving import serving
@@ -50,6 +51,14 @@ def test_an_answer_that_carries_the_id_of_another_request_is_an_error() -> None:
         found = load.run(Receiver(uri, {}), [Phase("sustained", 0.5, 40, BODY)]).phase("sustained")
     assert len(set(heard)) == len(heard) == found.answered
     assert found.errors == {"answer to another request": found.answered - 1}
+
+
+def test_a_load_says_what_kept_this_machine_busy_and_what_to_do_when_it_was_late() -> None:
+    with serving(right) as uri:
+        result = load.run(Receiver(uri, {}), [Phase("sustained", 0.5, 40, BODY)])
+    assert result.machine.programs[psutil.Process().name()] > 0
+    assert str(result.machine) in result.after_lag
+    assert "run this step again" in result.after_lag
 
 
 def test_phases_are_sent_in_order_and_a_warm_up_is_marked_as_not_counted() -> None:

@@ -13,6 +13,7 @@ from runbook import cases, latency, model, replicas, repository, training
 from runbook.check import check, not_needed
 from runbook.errors import CheckFailed
 from runbook.platform.base import Deployment, Endpoint
+from runbook.processor_use import ProcessorUse
 
 TESTED = {"deployment": "green", "model_version": "2", "code_digest": "a" * 64}
 SCALING = replicas.Scaling(3, 6, 1)
@@ -56,13 +57,16 @@ def test_errors_of_the_sustained_load_are_not_diluted_by_a_burst(wrong: int, hol
 
 @pytest.mark.parametrize(("lag_ms", "holds"), [(35.0, True), (900.0, False)])
 def test_a_generator_that_was_late_in_the_burst_alone_proves_nothing_either(lag_ms: float, holds: bool) -> None:
-    result = latency.LoadResult(0.0, 60.0, (phase("sustained", 150), phase("burst", 800, lag_ms=lag_ms)))
+    machine = ProcessorUse(2, 1.9, {"idle": 0.0, "python": 0.6, "backup": 1.2})
+    result = latency.LoadResult(0.0, 60.0, (phase("sustained", 150), phase("burst", 800, lag_ms=lag_ms)), machine)
     names = {"result": result, "sustained": result.phase("sustained"), "max_lag_p99_ms": 250.0}
     if holds:
         run("80_stress_test", "check-lag", **names)
     else:
-        with pytest.raises(CheckFailed, match="the generator's lag"):
+        with pytest.raises(CheckFailed, match="the generator's lag") as failure:
             run("80_stress_test", "check-lag", **names)
+        assert "1.9 of 2 cores were busy; the most: backup 1.2" in str(failure.value)
+        assert "End what else runs here" in str(failure.value)
 
 
 @pytest.mark.parametrize(
