@@ -7,9 +7,13 @@ from types import SimpleNamespace
 from typing import Any
 
 import nbformat
+import numpy as np
+import pandas as pd
 import pytest
+from sklearn.base import clone
+from workbench import cells
 
-from runbook import cases, latency, model, replicas, repository, training
+from runbook import cases, gate, latency, model, replicas, repository, training
 from runbook.check import check, not_needed
 from runbook.errors import CheckFailed
 from runbook.platform.base import Deployment, Endpoint
@@ -19,11 +23,12 @@ TESTED = {"deployment": "green", "model_version": "2", "code_digest": "a" * 64}
 SCALING = replicas.Scaling(3, 6, 1)
 
 
-def run(notebook: str, cell: str, **names: Any) -> None:
-    """Execute one cell with these names around it."""
-    cells = nbformat.read(repository.NOTEBOOKS / f"{notebook}.ipynb", as_version=4).cells
+def run(notebook: str, cell: str, **names: Any) -> dict[str, Any]:
+    """Execute one cell with these names around it, and return all names as they are then."""
+    document = nbformat.read(repository.NOTEBOOKS / f"{notebook}.ipynb", as_version=4)
     around = {"check": check, "not_needed": not_needed, "needed": True, "stage": "prod", **names}
-    exec(next(c.source for c in cells if c.id == cell), around)  # noqa: S102 - our own notebook
+    exec(next(c.source for c in document.cells if c.id == cell), around)  # noqa: S102 - our own notebook
+    return around
 
 
 def phase(name: str, planned: int, wrong: int = 0, lag_ms: float = 1.0) -> latency.PhaseResult:
@@ -267,6 +272,58 @@ def test_a_record_that_is_not_of_an_honest_training_stops_the_evaluation(
     run("30_evaluate", "check-candidate", **names, run=record)
     with pytest.raises(CheckFailed, match=says):
         run("30_evaluate", "check-candidate", **names, run={**record, part: {**record[part], fact: value}})
+
+
+def judged(champion: str, training_key: str) -> dict[str, Any]:
+    """Gather the evidence of 30_evaluate about a logistic regression, with another of our pipelines as champion."""
+    rows, outcomes = cells()["rows"], cells()["outcomes"]
+    made = {
+        kind: model.export(clone(cells()["candidates"][kind]).fit(rows, outcomes))
+        for kind in ("logistic_regression", champion)
+    }
+    sealed = model.sealed()
+    asked = model.matrix(sealed)
+    answers = {"candidate": model.predict(made["logistic_regression"], asked)}
+    answers["champion"] = model.predict(made[champion], asked)
+    metrics = {name: 0.4 for name in gate.TRAINED} | {"cv_log_loss_low": 0.39, "cv_brier_low": 0.12}
+    return run(
+        "30_evaluate", "evidence",
+        model=model, gate=gate, np=np, sealed=sealed, outcomes=sealed[model.LABEL].to_numpy(), answers=answers,
+        candidate=made["logistic_regression"], champion=made[champion], baselines={},
+        version=SimpleNamespace(tags={"training_key": "a"}), trained={"training_key": training_key, "metrics": metrics},
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("champion", "key", "same", "new"),
+    [
+        ("gradient_boosting", "b", False, True),
+        ("logistic_regression", "b", False, False),
+        ("gradient_boosting", "a", True, True),
+    ],
+)
+def test_the_evidence_holds_the_champion_and_how_far_the_candidate_is_from_it(
+    champion: str, key: str, same: bool, new: bool
+) -> None:
+    names = judged(champion, key)
+    rival = names["evidence"].champion
+    assert np.array_equal(rival.probabilities, names["answers"]["champion"])
+    assert rival.same_training is same
+    assert (rival.largest_change > 1e-6) is new
+
+
+def test_each_limit_of_the_evaluation_reaches_its_own_criterion() -> None:
+    names = judged("gradient_boosting", "b")
+    limits = {"sealed_max_log_loss": 0.51, "sealed_max_brier": 0.18, "sealed_min_roc_auc": 0.79}
+    limits |= {"sealed_min_accuracy": 0.74, "margin_log_loss": 0.06}
+    settings = {"bootstrap_resamples": 200, "seed": 1, "promote_when": "not_worse", "pd": pd}
+    found = run("30_evaluate", "decision", **{**names, **limits, **settings})["document"]["criteria"]
+    wanted = {row["name"]: row["wanted"] for row in found}
+    assert wanted["log loss on the sealed rows"] == "at most 0.51"
+    assert wanted["brier on the sealed rows"] == "at most 0.18"
+    assert wanted["roc auc on the sealed rows"] == "at least 0.79"
+    assert wanted["accuracy on the sealed rows"] == "at least 0.74"
+    assert wanted["log loss minus the champion's"] == "at most 0.06, the whole interval"
 
 
 def test_a_candidate_with_other_bytes_than_training_recorded_stops_the_evaluation() -> None:
