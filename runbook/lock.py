@@ -19,7 +19,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import IO
 
-from runbook import hint, repository
+from runbook import hint, ownership, repository
 from runbook.errors import Busy
 
 KERNELS = "RUNBOOK_KERNEL_LOCK"
@@ -55,8 +55,7 @@ def hold(target: str, run_id: str, command: str) -> Iterator[Holder | None]:
 
     Yields who was killed while holding the lock, unless that was this same run, or None.
     """
-    repository.home().mkdir(mode=0o700, parents=True, exist_ok=True)
-    folder = repository.home() / "locks"
+    folder = ownership.private(repository.home()) / "locks"
     folder.mkdir(exist_ok=True)
     with (
         (folder / f"{target}.run").open("a+", encoding="utf-8") as run,

@@ -46,7 +46,7 @@ def create(of: Home, stage: Stage) -> Change[base.Endpoint]:
         else:
             _write_new_keys(of, name)
             profile: base.Profile = "kubernetes" if kubernetes else "managed"
-            state.save(state.path(of, name), Endpoint(str(of.path), name, stage, profile, 0, tags))
+            state.save(state.path(of, name), Endpoint(str(of.path), name, stage, profile, 0, tags, home_id=of.id))
     # A run that was killed may have left a deployment in progress; the run that goes on with it begins here, and waits.
     changed = up.order(of, name, ORDER_S, verb="tag", wait_s=START_S, tags=tags).changed
     return Change(call, document, new or changed, up.ensure(of, name).public())

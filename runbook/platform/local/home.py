@@ -1,6 +1,6 @@
 """The folder that plays the cloud: what the local platform knows, readable by its owner only.
 
-version.json      which layout this is; another one is refused
+version.json      which layout this is, another one is refused; and the home's id
 runtime.json      where the sockets are
 computes/ cluster.json        recorded targets
 mlflow.db artifacts/ models/  tracking, registry, and the bytes handed to replicas
@@ -15,6 +15,7 @@ import hashlib
 import json
 import os
 import re
+import secrets
 import stat
 import tempfile
 import time
@@ -23,10 +24,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from runbook import hint
+from runbook import hint, ownership
 from runbook.errors import Busy, PlatformError
 
-VERSION = 1
+VERSION, VERSION_FILE = 1, "version.json"
 LOCK_WAIT_S = 30.0
 # A unix socket's address holds 108 bytes (104 on macOS); below the runtime folder come an endpoint's name of at most 32,
 # a socket's name, and the suffix HAProxy appends while it binds.
@@ -38,6 +39,11 @@ class Home:
     """The state folder at ``path``; make one with ``open_home``."""
 
     path: Path
+
+    @property
+    def id(self) -> str:
+        """The random id that this home got when it was made; a later home at the same path has another one."""
+        return str(read_json(self.path / VERSION_FILE).get("id", ""))
 
     @property
     def endpoints(self) -> Path:
@@ -83,19 +89,22 @@ class Home:
 
 
 def open_home(path: Path) -> Home:
-    """Return the home at ``path``, made when missing (folder 0700); one of another version is refused with PlatformError."""
-    private_folder(path)
-    if path.stat().st_mode & 0o077:  # somebody made it before us, for example to lock a run
-        path.chmod(0o700)
-    version = path / "version.json"
+    """Return the home at ``path``, made when missing.
+
+    Raises PlatformError for a home of another version, and for a folder that others could have changed.
+    """
+    ownership.private(path)
+    version = path / VERSION_FILE
     if not version.exists():
-        write_json(version, {"version": VERSION})
+        write_json(version, {"version": VERSION, "id": secrets.token_hex(8)})
     found = read_json(version).get("version")
     if found != VERSION:
         raise PlatformError(
             f"{path} has state version {found!r}, wanted {VERSION}: another release of the runbook wrote it. Use that release, "
             f"or run its `{hint.line('down')}` and point RUNBOOK_HOME at an empty folder."
         )
+    if "id" not in read_json(version):  # an earlier release made it
+        write_json(version, {"version": VERSION, "id": secrets.token_hex(8)})
     return Home(path)
 
 

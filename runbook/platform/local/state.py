@@ -58,7 +58,11 @@ class Deployment:
 
 @dataclass(frozen=True)
 class Endpoint:
-    """One endpoint; ``home`` is where this was written, because a copied home must leave the original's processes alone."""
+    """One endpoint.
+
+    ``home`` is where this was written, because a copied home must leave the original's processes alone. ``home_id`` is that
+    home's id, because a deleted home may have a successor at the same place while its processes still live.
+    """
 
     home: str
     name: str
@@ -73,6 +77,7 @@ class Endpoint:
     router: Process | None = None
     started: int = 0
     note: str = ""
+    home_id: str = ""
 
     @property
     def prefix(self) -> str:
@@ -127,13 +132,24 @@ def own(of: home.Home, endpoint: Endpoint) -> Endpoint:
 
     A home that was moved takes its processes along, so that they can be ended.
     """
+    # A state of an earlier release has no id.
+    endpoint = replace(endpoint, home_id=endpoint.home_id or of.id)
     if endpoint.home == str(of.path) or not Path(endpoint.home).exists():
         return endpoint
     return replace(endpoint, home=str(of.path), replicas={}, router=None, controller=None)
 
 
 def save(file: Path, endpoint: Endpoint) -> None:
-    """Write the state in one move."""
+    """Write the state in one move; raises PlatformError when the home it belongs to is no longer here.
+
+    So the controller of a deleted home cannot write into the home that took its place.
+    """
+    version = file.parents[2] / home.VERSION_FILE
+    found = home.read_json(version).get("id", "") if version.exists() else "none"
+    if endpoint.home_id and endpoint.home_id != found:
+        raise PlatformError(
+            f"{file} belongs to the home with the id {endpoint.home_id}, which was deleted; found: {found}."
+        )
     home.write(file, msgspec.json.format(msgspec.json.encode(endpoint), indent=1))
 
 

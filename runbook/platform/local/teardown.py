@@ -61,8 +61,10 @@ def down(of: Home) -> list[str]:
     Raises PlatformError with the pids when a process, socket or listening port of ours is left.
     """
     with of.lock("end everything"):
-        folders = sorted(p for p in of.endpoints.glob("*") if p.is_dir())
-        lines = [line for folder in folders for line in stop_endpoint(of, folder.name)]
+        # What a deleted home at the same place left alive has sockets, and no folder.
+        folders = [*of.endpoints.glob("*"), *of.runtime().glob("*")]
+        endpoints = sorted({folder.name for folder in folders if folder.is_dir()})
+        lines = [line for name in endpoints for line in stop_endpoint(of, name)]
         with contextlib.suppress(OSError):
             of.runtime().rmdir()
         return lines

@@ -13,7 +13,7 @@ from typing import Any
 
 import msgspec
 
-from runbook import repository
+from runbook import hint, repository
 from runbook.errors import Busy, PlatformError
 from runbook.platform.local import channel, connections, haproxy, logs, process, state
 from runbook.platform.local.home import Home
@@ -97,6 +97,11 @@ def _usable(of: Home, name: str) -> Answer | None:
         answer = _ask(of, name, {"verb": "status"}, ANSWER_S)
     except OSError:
         return None
+    if answer.state.home_id not in ("", of.id):
+        raise PlatformError(
+            f"The controller of {name} works for a home that was deleted: its id was {answer.state.home_id}, and {of.path} has "
+            f"the id {of.id}. End what it runs, then try again: {hint.line('down')}"
+        )
     # A controller outlives the checkout it was started from; once that is deleted it cannot start a replica any more.
     return answer if Path(answer.python).exists() else None
 

@@ -18,7 +18,7 @@ import pytest
 from local_cloud import APP, Cloud, eventually, listening, platform, sockets
 
 from runbook.errors import PlatformError
-from runbook.platform.local import haproxy, process, state, up
+from runbook.platform.local import channel, haproxy, process, state, up
 from runbook.platform.local.process import Process
 
 
@@ -327,3 +327,38 @@ def _kill_everything(of: state.Endpoint) -> None:
     for one in _processes(of):
         process.kill_group(one)
     assert eventually(lambda: not any(map(process.alive, _processes(of))) and not listening(of.port))
+
+
+@pytest.mark.parametrize("endpoint_too", [True, False])
+def test_a_home_deleted_while_its_endpoints_live_is_not_mistaken_for_the_next_one(
+    cloud: Cloud, endpoint_too: bool
+) -> None:
+    before = cloud.serve("dev")
+    shutil.rmtree(cloud.platform.home.path)
+    after = platform(cloud.platform.home.path)
+    if endpoint_too:
+        with pytest.raises(PlatformError, match=f"id was {before.home_id}.*has the id {after.home.id}.*runbook down"):
+            after.create_endpoint("dev")
+        assert cloud.state("dev").deployments == {}
+
+    ended = after.down()
+
+    lived = [before.controller, before.router, *(r.process for r in before.replicas.values())]
+    assert ended
+    assert not any(process.alive(one) for one in lived)
+    assert after.create_endpoint("dev").result.deployments == ()
+
+
+def test_the_controller_of_a_deleted_home_writes_nothing_into_the_next_one(cloud: Cloud) -> None:
+    before = cloud.serve("dev")
+    shutil.rmtree(cloud.platform.home.path)
+    after = platform(cloud.platform.home.path)
+    mine = replace(before, home_id=after.home.id, deployments={}, replicas={}, traffic={})
+    path = state.path(after.home, "titanic-dev")
+    state.save(path, mine)
+
+    controller = after.home.runtime() / "titanic-dev" / channel.SOCKET
+    answer = channel.ask(controller, {"verb": "tag", "tags": {"theirs": "1"}}, 10)
+
+    assert "which was deleted" in answer["error"]
+    assert state.load(path) == mine

@@ -26,7 +26,23 @@ def short(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 def test_a_new_home_is_private_and_versioned(tmp_path: Path) -> None:
     home.open_home(tmp_path / "new")
     assert (tmp_path / "new").stat().st_mode & 0o777 == 0o700
-    assert json.loads((tmp_path / "new" / "version.json").read_text()) == {"version": home.VERSION}
+    version = json.loads((tmp_path / "new" / "version.json").read_text())
+    assert version == {"version": home.VERSION, "id": home.open_home(tmp_path / "new").id}
+    assert len(version["id"]) == 16
+
+
+def test_a_home_keeps_its_id_and_the_next_one_at_its_place_has_another(tmp_path: Path) -> None:
+    first = home.open_home(tmp_path / "new").id
+    assert home.open_home(tmp_path / "new").id == first
+    shutil.rmtree(tmp_path / "new")
+    assert home.open_home(tmp_path / "new").id != first
+
+
+def test_a_home_of_an_earlier_release_gets_an_id_and_keeps_it(tmp_path: Path) -> None:
+    home.write_json(tmp_path / "old" / "version.json", {"version": home.VERSION})
+    given = home.open_home(tmp_path / "old").id
+    assert len(given) == 16
+    assert home.open_home(tmp_path / "old").id == given
 
 
 def test_a_home_that_somebody_made_open_is_closed(tmp_path: Path) -> None:
