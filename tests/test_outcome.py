@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import re
 import uuid
+from collections import Counter
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ import onnx
 import pytest
 from aiohttp import web
 from onnx import TensorProto, helper, numpy_helper
-from serving import serving
+from serving import PATH, serving
 
 from runbook import cases, model, outcome
 from runbook.cases import Case
@@ -177,6 +178,46 @@ def test_both_request_ids_of_a_case_are_in_the_evidence(
     noted = {p.attrib["name"]: p.attrib["value"] for p in root[0].iter("property")}
     assert noted == dict(found[0].ids)
     assert uuid.UUID(noted["x-request-id"]).hex != uuid.UUID(noted["x-ms-client-request-id"]).hex
+
+
+JSON = "application/json"
+FLAWS: dict[str, Callable[[web.Request], dict[str, Any]]] = {
+    "no key": lambda r: {} if "Authorization" in r.headers else {"Authorization": "Bearer first"},
+    "wrong key": lambda r: {"Authorization": "Bearer first"} if "Authorization" in r.headers else {},
+    "unknown path": lambda r: {"rel_url": PATH},
+    "GET": lambda r: {"method": "POST"},
+    "text/plain": lambda r: {"Content-Type": JSON} if r.headers.get("Content-Type") == "text/plain" else {},
+    "no Content-Type": lambda r: {} if "Content-Type" in r.headers else {"Content-Type": JSON},
+    "a Content-Type with a charset": lambda r: {"Content-Type": "other"} if r.charset else {},
+}
+
+
+@pytest.mark.parametrize("name", FLAWS)
+def test_an_endpoint_that_lets_one_thing_through_fails_the_case_for_it(onnx_file: Path, name: str) -> None:
+    right = endpoint_of(onnx_file, "kubernetes")
+
+    async def flawed(request: web.Request) -> web.StreamResponse:
+        change = FLAWS[name](request)
+        line = {part: change.pop(part) for part in ("rel_url", "method") if part in change}
+        return await right(request.clone(**line, headers={**request.headers, **change}))
+
+    found = outcomes(flawed, cases.door_cases())
+    assert [o.case.name for o in found if not o.passed] == [name]
+
+
+def test_the_catalogue_has_every_case_that_it_promises(onnx_file: Path) -> None:
+    count = Counter(case.group for case in every_case(onnx_file))
+    assert count == {
+        cases.ARTICLE: 1,
+        cases.KELLY: 1,
+        cases.SIX: 6,
+        cases.GOLDEN: len(cases.GOLDEN_ROWS),
+        cases.LISTS: 4,
+        cases.SAME: 6,
+        cases.BAD: len(list(contract.bad_requests())),
+        cases.DOORS: len(FLAWS),
+    }
+    assert [c.rows for c in cases.list_cases(onnx_file)] == [1, 2, len(cases.GOLDEN_ROWS), cases.LIMIT]
 
 
 def test_a_refusal_that_names_another_field_fails(onnx_file: Path) -> None:

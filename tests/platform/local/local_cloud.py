@@ -27,6 +27,7 @@ from runbook.platform.local.home import Home
 SHIPPED = repository.DEPLOYMENT
 APP = """\
 import json, os, time
+import flask
 from azureml_inference_server_http.api.aml_response import AMLResponse
 
 def init():
@@ -43,7 +44,7 @@ def run(raw):
     if "status" in wish:
         return AMLResponse({"said": wish["status"]}, wish["status"], json_str=True)
     return {"version": os.environ["MODEL_VERSION"], "pid": os.getpid(), "master": os.getppid(),
-            "environment": dict(os.environ), "length": len(raw)}
+            "environment": dict(os.environ), "length": len(raw), "headers": list(flask.request.headers)}
 """
 
 

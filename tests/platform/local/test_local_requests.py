@@ -6,14 +6,14 @@ import re
 import socket
 import time
 import uuid
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 from urllib.parse import urlsplit
 
 import psutil
 import pytest
-from local_cloud import Cloud, Reply, eventually
+from local_cloud import Cloud, Reply, eventually, sockets
 
 from runbook.platform.base import Stage
 from runbook.platform.local import refusal, routing
@@ -33,6 +33,41 @@ def test_each_of_the_two_keys_opens_the_endpoint(both: Cloud, stage: Stage) -> N
 @pytest.mark.parametrize("key", ["", "wrong", "#", "Bearer"])
 def test_without_a_right_key_nothing_is_scored(both: Cloud, stage: Stage, key: str) -> None:
     assert both.post(stage, key=key).status == 401
+
+
+ALMOST: dict[str, Callable[[str], str]] = {
+    "longer": lambda key: key + "x",
+    "longer by a word": lambda key: key + " x",
+    "shorter": lambda key: key[:-1],
+    "without its beginning": lambda key: key[1:],
+    "with something before it": lambda key: "x" + key,
+    "in the other case": lambda key: key.swapcase(),
+    "one letter": lambda key: key[0],
+}
+
+
+@pytest.mark.parametrize("stage", STAGES)
+@pytest.mark.parametrize("change", ALMOST)
+def test_a_key_that_is_almost_right_does_not_open_the_endpoint(both: Cloud, stage: Stage, change: str) -> None:
+    for key in (both.platform.keys(stage).primary, both.platform.keys(stage).secondary):
+        assert both.post(stage, key=ALMOST[change](key)).status == 401
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_the_callers_key_never_reaches_a_replica(both: Cloud, stage: Stage) -> None:
+    reply = both.post(stage)
+    received = {name.lower(): value for name, value in reply.document["headers"]}
+    assert received["content-type"] == "application/json"
+    assert both.platform.keys(stage).primary not in json.dumps(reply.document)
+    assert "authorization" not in received
+
+
+def test_every_socket_of_ours_is_open_to_its_owner_only(both: Cloud) -> None:
+    runtime = both.platform.home.runtime()
+    found = {f"{p.parent.name}/{p.name}": p.lstat().st_mode for p in sockets(both.platform.home)}
+    assert {f"titanic-prod/{name}.sock" for name in ("r1", "r2", "control", "admin", "master")} <= set(found)
+    assert {name: oct(mode) for name, mode in found.items() if mode & 0o077} == {}
+    assert [p for p in (runtime, *runtime.iterdir()) if p.stat().st_mode & 0o077] == []
 
 
 def test_a_key_of_one_stage_does_not_open_the_other(both: Cloud) -> None:
