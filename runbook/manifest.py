@@ -36,8 +36,8 @@ class Manifest:
     user: str = field(default_factory=lambda: _user())
     host: str = field(default_factory=socket.gethostname)
     python: str = field(default_factory=platform.python_version)
-    commit: str | None = field(default_factory=lambda: origin.git("rev-parse", "HEAD"))
-    dirty: bool | None = field(default_factory=lambda: _dirty())
+    commit: str | None = field(default_factory=lambda: origin.commit()[0])
+    dirty: bool | None = field(default_factory=lambda: origin.commit()[1])
     source_run: str | None = None
     params_files: list[str] = field(default_factory=list)
     overrides: list[str] = field(default_factory=list)
@@ -54,9 +54,19 @@ class Manifest:
         """The run's folder."""
         return repository.run_folder(self.run_id)
 
-    def record(self, name: str, stage: str | None, folder: str, status: str, seconds: float | None) -> None:
-        """Set the row of one step run; a second run of the step replaces the first."""
+    def record(
+        self,
+        name: str,
+        stage: str | None,
+        folder: str,
+        status: str,
+        seconds: float | None,
+        commit: str | None = None,
+        dirty: bool | None = None,
+    ) -> None:
+        """Set the row of one step run; a second run of the step replaces the first. ``commit`` is that of its code."""
         row = {"step": name, "stage": stage, "folder": folder, "status": status, "seconds": seconds}
+        row |= {"commit": commit, "dirty": dirty}
         at = next((i for i, r in enumerate(self.steps) if r["folder"] == folder), None)
         if at is None:
             self.steps.append(row)
@@ -139,8 +149,3 @@ def _user() -> str:
         return getpass.getuser()
     except (KeyError, OSError):  # a container's user without a name
         return "unknown"
-
-
-def _dirty() -> bool | None:
-    status = origin.git("status", "--porcelain")
-    return None if status is None else bool(status)

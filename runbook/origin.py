@@ -15,12 +15,15 @@ VARIABLES = {
     "git_commit": "RUNBOOK_GIT_COMMIT",
     "git_dirty": "RUNBOOK_GIT_DIRTY",
 }
+# This file: git knows it in every checkout of the project.
+OURS = "runbook/origin.py"
 
 
 def facts() -> dict[str, str | bool | None]:
     """Return where the code comes from, in the names of run.json; None for what nobody can tell here."""
     status = git("status", "--porcelain")
-    if status is None:
+    # A repository around an unpacked copy, such as one of a home directory, knows nothing of our files.
+    if status is None or git("ls-files", "--error-unmatch", "--", OURS) is None:
         return _passed_on()
     return {
         "git_repository_uri": _without_login(git("config", "--get", "remote.origin.url")),
@@ -28,6 +31,13 @@ def facts() -> dict[str, str | bool | None]:
         "git_commit": git("rev-parse", "HEAD"),
         "git_dirty": status != "",
     }
+
+
+def commit() -> tuple[str | None, bool | None]:
+    """Return the commit of the code here and whether it has uncommitted changes; None for what cannot be told."""
+    found = facts()
+    name, dirty = found["git_commit"], found["git_dirty"]
+    return (name if isinstance(name, str) else None), (dirty if isinstance(dirty, bool) else None)
 
 
 def variables() -> dict[str, str]:
@@ -45,8 +55,10 @@ def _passed_on() -> dict[str, str | bool | None]:
 def git(*words: str) -> str | None:
     """Return what a git command says of this checkout, or None: a copy without history, or no git, can not tell."""
     command = ["git", "-C", str(repository.ROOT), *words]
+    # A git hook sets GIT_DIR and others, which would turn every question into one about its own repository.
+    own = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=20, check=True)
+        done = subprocess.run(command, capture_output=True, text=True, timeout=20, check=True, env=own)
     except (OSError, subprocess.SubprocessError):
         return None
     return done.stdout.strip()

@@ -17,6 +17,7 @@ from runbook import (
     job,
     lock,
     manifest,
+    origin,
     params,
     release,
     report,
@@ -185,7 +186,7 @@ def _run_steps(
         this.save()
         result = perform(s)
         # First the record, then what is drawn from it.
-        this.record(s.name, s.stage, s.label, result.status, result.seconds)
+        this.record(s.name, s.stage, s.label, result.status, result.seconds, result.commit, result.dirty)
         this.save()
         page = report.step(this.folder / s.label, console.note)
         report.run(this.folder, console.note)
@@ -228,7 +229,7 @@ def _run_steps(
         if done is None:
             ran.add(s.name)
             return None
-        this.record(s.name, s.stage, s.label, done.status, done.seconds)
+        this.record(s.name, s.stage, s.label, done.status, done.seconds, done.commit, done.dirty)
         # A runner killed right after the verdict left no page; the same evidence gives the same bytes.
         report.step(this.folder / s.label, console.note)
         console.note(f"{s.label}: {done.status} in this run already; what it depends on and what it made are unchanged")
@@ -284,6 +285,8 @@ def _begin(request: Request) -> Manifest:
     if request.resume or not earlier:  # a single step that joins a run has values of its own
         this.params_files, this.overrides = [str(f) for f in request.files], list(request.overrides)
     if request.resume:
+        # What runs from here on is the code of now; the steps that are done keep the commit of theirs.
+        this.commit, this.dirty = origin.commit()
         # How clearing up after an earlier attempt went says nothing of this one.
         planned = {s.label for s in request.steps}
         this.steps = [r for r in this.steps if r["folder"] in planned or r["status"] in ("passed", "not_needed")]

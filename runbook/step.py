@@ -23,7 +23,7 @@ from nbclient.exceptions import CellTimeoutError, DeadKernelError
 from papermill.exceptions import PapermillExecutionError
 from papermill.iorw import papermill_io
 
-from runbook import check, handoff, kernel, repository, side_channel
+from runbook import check, handoff, kernel, origin, repository, side_channel
 from runbook.events import EventLog, MaskedNotebooks
 from runbook.masking import Mask
 
@@ -80,6 +80,8 @@ class Result:
     not_needed: str | None
     parameters: dict[str, Any]
     inputs: dict[str, str]
+    commit: str | None = None
+    dirty: bool | None = None
 
     @property
     def green(self) -> bool:
@@ -151,6 +153,7 @@ def run(
     for stale in EVIDENCE:
         (folder / stale).unlink(missing_ok=True)
     source = nbformat.read(step.notebook, as_version=4)
+    commit = origin.commit()
 
     def note(cell: Any, reply: str) -> None:
         action = "action" in cell.metadata.get("tags", [])
@@ -181,7 +184,7 @@ def run(
     result = Result(
         run_id, step.name, step.stage, target, _title(source), status, began.isoformat(timespec="seconds"),
         round(time.monotonic() - clock, 2), execution.finished, len(execution.code), _masked(error, mask), checks, reason,
-        dict(parameters), dict(inputs),
+        dict(parameters), dict(inputs), *commit,
     )  # fmt: skip
     save(folder, result)
     log.write("step_ended", step.label, status=status, seconds=result.seconds, error=result.error)
@@ -202,7 +205,7 @@ def unfinished(
     """Return the verdict on a step that left none of its own; no cell and no check is known of it."""
     return Result(
         run_id, step.name, step.stage, target, step.name, status, began, seconds, 0, 0, dict(error), [], None,
-        dict(parameters), dict(inputs),
+        dict(parameters), dict(inputs), *origin.commit(),
     )  # fmt: skip
 
 

@@ -20,8 +20,10 @@ PASSED_ON = {
 @pytest.fixture
 def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A checkout of its own, without a history so far."""
+    tmp_path = tmp_path / "checkout"
     monkeypatch.setattr(repository, "ROOT", tmp_path)
-    monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
+    (tmp_path / "runbook").mkdir(parents=True)
+    (tmp_path / "runbook" / "origin.py").write_text("")
     return tmp_path
 
 
@@ -31,6 +33,7 @@ def git(root: Path, *words: str) -> None:
 
 def test_a_token_in_the_remotes_address_is_not_recorded(root: Path) -> None:
     git(root, "init", "--quiet")
+    git(root, "add", ".")
     git(root, "remote", "add", "origin", "https://build:s3cret@example.org/team/titanic.git")
     found = origin.facts()
     assert found["git_repository_uri"] == "https://example.org/team/titanic.git"
@@ -58,8 +61,37 @@ def test_a_checkout_is_believed_before_what_was_passed_on(root: Path, monkeypatc
     for name, value in PASSED_ON.items():
         monkeypatch.setenv(name, value)
     git(root, "init", "--quiet", "--initial-branch", "mine")
-    git(root, "commit", "--quiet", "--allow-empty", "--message", "first")
+    git(root, "add", ".")
+    git(root, "commit", "--quiet", "--message", "first")
     (root / "changed.txt").write_text("x")
     found = origin.facts()
     assert (found["git_branch"], found["git_dirty"], found["git_repository_uri"]) == ("mine", True, None)
     assert found["git_commit"] != PASSED_ON["RUNBOOK_GIT_COMMIT"]
+
+
+def test_a_git_hook_of_another_repository_does_not_lend_its_commit(
+    root: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    git(root, "init", "--quiet", "--initial-branch", "mine")
+    git(root, "add", ".")
+    git(root, "commit", "--quiet", "--message", "ours")
+    ours = origin.commit()
+    other = tmp_path_factory.mktemp("other")
+    git(other, "init", "--quiet", "--initial-branch", "theirs")
+    git(other, "commit", "--quiet", "--allow-empty", "--message", "theirs")
+    for name, value in {
+        "GIT_DIR": other / ".git", "GIT_WORK_TREE": other, "GIT_INDEX_FILE": other / ".git" / "index"
+    }.items():  # fmt: skip
+        monkeypatch.setenv(name, str(value))
+    assert origin.commit() == ours and ours[0] and ours[1] is False
+    assert origin.facts()["git_branch"] == "mine"
+
+
+def test_a_repository_around_a_copy_that_does_not_know_our_files_lends_no_commit(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    git(root.parent, "init", "--quiet")
+    git(root.parent, "commit", "--quiet", "--allow-empty", "--message", "of a home directory")
+    assert origin.commit() == (None, None)
+    monkeypatch.setenv("RUNBOOK_GIT_COMMIT", PASSED_ON["RUNBOOK_GIT_COMMIT"])
+    assert origin.commit() == (PASSED_ON["RUNBOOK_GIT_COMMIT"], None)

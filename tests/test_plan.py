@@ -15,7 +15,7 @@ import recorded
 from built import HOLDS, Builder
 
 from runbook import artifact as ci_result
-from runbook import handoff, manifest, plan, release, repository, resume
+from runbook import handoff, manifest, origin, plan, release, repository, resume
 from runbook.errors import HandoffMissing, ParamsError, RunError, StepFailed, UsageError
 from runbook.platform.base import Endpoint
 from runbook.step import Result, Step
@@ -128,7 +128,7 @@ def test_every_step_of_the_plans_has_its_notebook() -> None:
 
 def test_a_green_run_leaves_every_piece_of_evidence(ci: Builder) -> None:
     lines, error = go(request())
-    assert error is None
+    assert error is None and not any("could not be drawn" in line for line in lines)
     folder = repository.run_folder("r1")
     assert lines[0] == f"report {folder / 'index.html'}"
     assert set(statuses().values()) == {"passed"}
@@ -635,3 +635,29 @@ def test_a_run_older_than_the_last_release_to_prod_is_not_resumed(ci: Builder, n
     recorded.manifest("r2", recorded.CI, started=started)
     with pytest.raises(RunError, match="older than the last release to prod, made by run r2" if newer else "division"):
         plan.run(request(resume=True), Released(), Heard())  # type: ignore[arg-type]
+
+
+def test_a_run_that_goes_on_with_other_code_names_the_commit_of_every_step(
+    ci: Builder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, second = "1" * 40, "2" * 40
+    ci("30_evaluate", "1 / 0")
+    monkeypatch.setattr(origin, "commit", lambda: (first, False))
+    go(request())
+    ci("30_evaluate", HOLDS)
+    monkeypatch.setattr(origin, "commit", lambda: (second, True))
+    go(request(resume=True))
+    this = manifest.load("r1")
+    assert (this.status, this.commit, this.dirty) == ("passed", second, True)
+    assert {row["folder"]: (row["commit"], row["dirty"]) for row in this.steps} == {
+        "10_create_compute": (first, False), "20_train": (first, False), "30_evaluate": (second, True),
+        "49_delete_compute": (first, False),
+    }  # fmt: skip
+    folder = repository.run_folder("r1")
+    page = (folder / "index.html").read_text(encoding="utf-8")
+    assert "Commit of 10_create_compute, 20_train and 49_delete_compute" in page and first in page and second in page
+    for name, commit in (("20_train", first), ("30_evaluate", second)):
+        assert json.loads((folder / name / "result.json").read_text())["commit"] == commit
+        assert commit in (folder / name / "report.html").read_text(encoding="utf-8")
+    assert f"{first} and {second}, with uncommitted changes" in (folder / "summary.md").read_text(encoding="utf-8")
+    assert f"{first[:8]}, {second[:8]} +" in (repository.reports() / "index.html").read_text(encoding="utf-8")

@@ -46,6 +46,8 @@ class StepRun:
     not_needed: str | None = None
     parameters: Mapping[str, Any] = field(default_factory=dict)
     inputs: Mapping[str, str] = field(default_factory=dict)
+    commit: str | None = None
+    dirty: bool | None = None
     problem: str = ""
 
     @property
@@ -72,6 +74,22 @@ class StepRun:
     def name(self) -> str:
         """The step in words, such as "stress test, prod"."""
         return words.step_name(self.step, self.stage)
+
+
+@dataclass(frozen=True)
+class Commit:
+    """The commit of the code that ran some steps; ``name`` is None when git could not tell."""
+
+    name: str | None
+    dirty: bool
+    folders: tuple[str, ...]
+
+    @property
+    def said(self) -> str:
+        """The commit in words; one with uncommitted changes says so."""
+        if not self.name:
+            return "not recorded"
+        return f"{self.name}{', with uncommitted changes' if self.dirty else ''}"
 
 
 @dataclass(frozen=True)
@@ -108,6 +126,15 @@ class Run:
         if said != "passed" or all(s.green for s in self.steps):
             return said
         return "failed" if any(s.status == "failed" for s in self.steps) else "cancelled"
+
+    @property
+    def commits(self) -> list[Commit]:
+        """The commits whose code ran the steps, in order; of an older run, that of its manifest."""
+        ran = [(s.commit, bool(s.dirty), s.folder) for s in self.steps if s.status != "not_run" and s.commit]
+        found = [
+            Commit(n, d, tuple(f for c, e, f in ran if (c, e) == (n, d))) for n, d in dict.fromkeys(r[:2] for r in ran)
+        ]
+        return found or [Commit(self.manifest["commit"], bool(self.manifest["dirty"]), ())]
 
     @cached_property
     def steps(self) -> tuple[StepRun, ...]:

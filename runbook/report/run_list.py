@@ -108,7 +108,7 @@ def _line(listed: Listed) -> Line:
         took=words.took(manifest["seconds"]),
         log_loss=numbers.get("Model, cross-validated", {}).get("log loss", ""),
         p95=p95[0] if p95 else "",
-        commit=f"{str(manifest['commit'] or '')[:8]}{' +' if manifest['dirty'] else ''}",
+        commit=", ".join(f"{(c.name or '')[:8]}{' +' if c.dirty else ''}" for c in this.commits),
     )
 
 

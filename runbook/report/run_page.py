@@ -10,7 +10,6 @@ from urllib.parse import quote
 
 from runbook.report import commands, comparison, gates, given, page, verdict, words
 from runbook.report.evidence import Run, StepRun
-from runbook.report.step_page import commit
 
 # The bar of one step, in thousandths of the timeline.
 AXIS = 1000
@@ -71,13 +70,20 @@ def provenance(this: Run) -> list[tuple[str, str]]:
         ]
     rows += [
         ("Target", this.target),
-        ("Commit of this run", commit(manifest)),
+        *_commits(this),
         ("Result of CI from", str(manifest["source_run"] or "this run")),
         ("Run by", f"{manifest['user']} on {manifest['host']}, Python {manifest['python']}"),
         ("Command", str(manifest["command"])),
         ("manifest.json", f"sha256 {hashlib.sha256((this.folder / 'manifest.json').read_bytes()).hexdigest()}"),
     ]
     return rows
+
+
+def _commits(this: Run) -> list[tuple[str, str]]:
+    """Return the commit of the run, or those of its steps when it went on with other code."""
+    if len(this.commits) == 1:
+        return [("Commit of this run", this.commits[0].said)]
+    return [(f"Commit of {words.listing(c.folders)}", c.said) for c in this.commits]
 
 
 def trend(values: Sequence[float]) -> list[tuple[float, float]]:

@@ -11,7 +11,7 @@ from runbook import release
 from runbook.errors import RunError
 from runbook.report import commands, evidence, given, notebook, outline, page, words
 from runbook.report.commands import Command
-from runbook.report.evidence import StepRun
+from runbook.report.evidence import Commit, StepRun
 from runbook.report.given import Given
 from runbook.report.notebook import Story
 from runbook.report.outline import Entry
@@ -155,18 +155,17 @@ def _provenance(result: StepRun, story: Story, manifest: Mapping[str, Any] | Non
         ("Run", result.run_id),
         ("Step", result.folder),
         ("Target", evidence.target(manifest) if manifest else result.target),
-        ("Commit", commit(manifest) if manifest else "not recorded"),
+        ("Commit", _commit(result, manifest)),
         ("Ran with", ", ".join(f"{name} {version}" for name, version in story.versions.items() if version)),
     ]
     rows += [(f"sha256 of {name}", digest) for name, digest in result.inputs.items()]
     return [(name, text) for name, text in rows if text]
 
 
-def commit(manifest: Mapping[str, Any]) -> str:
-    """Return the commit in words; one with uncommitted changes says so."""
-    if not manifest["commit"]:
-        return "not recorded"
-    return f"{manifest['commit']}{', with uncommitted changes' if manifest['dirty'] else ''}"
+def _commit(result: StepRun, manifest: Mapping[str, Any] | None) -> str:
+    if result.commit:
+        return Commit(result.commit, bool(result.dirty), ()).said
+    return Commit(manifest["commit"], bool(manifest["dirty"]), ()).said if manifest else "not recorded"
 
 
 def _manifest(folder: Path) -> Mapping[str, Any] | None:
