@@ -26,6 +26,8 @@ MAX_CELLS, MAX_LINES, MAX_WORDS = 40, 15, 110
 # The one notebook that may read the sealed rows, and what reads them.
 OPENS_SEALED_ROWS = "30_evaluate"
 OPENERS = ("load", "sealed", "coded")
+# The words of check(...) that say what is expected.
+WISHES = ("wanted", "at_least", "at_most", "one_of")
 RUN_PARAMETERS = ("target", "stage", "run_id")
 FORBIDDEN = {
     "sys.exit": "papermill would call the run a success; let a check fail instead",
@@ -62,7 +64,7 @@ def checks(path: Path) -> list[str]:
     """Return every check of a notebook as its name and its kinds of wish, such as "'the endpoint exists': wanted"."""
     calls = [call for cell in _code_cells(nbformat.read(path, as_version=4)) for call in _check_calls(cell.source)]
     return [
-        f"{ast.unparse(call.args[0])}: {', '.join(str(k.arg) for k in call.keywords if k.arg != 'found')}"
+        f"{ast.unparse(call.args[0])}: {', '.join(k.arg for k in call.keywords if k.arg in (*WISHES, 'needed'))}"
         for call in calls
     ]
 
@@ -160,7 +162,7 @@ def _empty_check(call: ast.Call) -> list[str]:
     if isinstance(needed, ast.Constant) and not needed.value:
         return [f"check {name} is never needed, so it never fails; remove it or let needed= depend on the run."]
 
-    wishes = [value for word, value in given.items() if word not in ("found", "needed")]
+    wishes = [value for word, value in given.items() if word in WISHES]
     same = any(ast.dump(part) == ast.dump(found) for wish in wishes for part in ast.walk(wish))
     if same:
         return [f"check {name} compares {ast.unparse(found)} with itself; take the wish from another source."]

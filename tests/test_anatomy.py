@@ -199,6 +199,15 @@ def test_a_candidate_that_model_kind_can_not_choose_is_named(tmp_path: Path) -> 
     assert f"Write auto|{'|'.join(kinds()).replace('random_forest', 'woods')} into its comment" in problem
 
 
+def test_advice_that_repeats_what_was_found_is_no_comparison_with_itself(tmp_path: Path) -> None:
+    document = copy.deepcopy(nbformat.read(GOOD, as_version=4))
+    advice = 'check("lag", found=lag, at_most=250, otherwise=f"The machine was busy: {lag} ms.")'
+    cell(document, "binding").source += f"\n{advice}"
+    nbformat.write(document, tmp_path / GOOD.name)
+    assert anatomy.notebook(tmp_path / GOOD.name) == []
+    assert "'lag': at_most" in anatomy.checks(tmp_path / GOOD.name)
+
+
 @pytest.mark.parametrize("path", sorted(repository.NOTEBOOKS.glob("*.ipynb")), ids=lambda p: p.stem)
 def test_every_notebook_keeps_its_anatomy(path: Path) -> None:
     assert anatomy.notebook(path) == []
