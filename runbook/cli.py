@@ -263,17 +263,29 @@ def report(run_id: str) -> None:
 
 
 @main.command()
-@click.argument("run_id")
-def verify(run_id: str) -> None:
-    """Compare a run's files with the digests taken when it ended."""
-    from runbook import manifest
+@click.argument("run", metavar="RUN_ID|PATH")
+def verify(run: str) -> None:
+    """Compare a run's files with the digests taken when it ended.
 
-    problems = manifest.verify(run_id)
+    A PATH is a run's folder that was copied or downloaded, or the artifact that CI hands to CD.
+    """
+    from runbook import artifact, manifest, repository, seal
+
+    folder = manifest.place(run)
+    if not (folder / seal.MANIFEST).exists() and (folder / "metadata").is_dir():
+        artifact.read(folder)
+        _say(f"The three files of {folder / 'metadata'} agree. An artifact has no digests: only a run's folder has.")
+        return
+    problems = manifest.verify(run)
     for problem in problems:
         _say(problem, err=True)
     if problems:
         sys.exit(1)
-    _say(f"{len(manifest.load(run_id).files)} files of {run_id} are as they were when it ended.")
+    this = manifest.read(folder)
+    _say(f"{len(this.files)} files of {this.run_id} are as they were when it ended.")
+    if folder != repository.reports() / this.run_id:
+        _say(f"This is a copy of that run: {folder}")
+    _say(f"Without a digest, because they are rendered from those files: {', '.join(seal.VIEWS)}")
 
 
 def _say(said: str, err: bool = False) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import getpass
 import hashlib
+import json
 import os
 import platform
 import socket
@@ -13,13 +14,13 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from runbook import handoff, hint, origin, repository
-from runbook.errors import RunError
+from runbook import handoff, hint, origin, repository, seal
+from runbook.errors import RunError, UsageError
 
 # A run is green when each of its rows is one of these.
 GREEN = ("passed", "not_needed")
-# Written after the digests are taken, or views that are made again at will.
-UNSEALED = ("manifest.json", "index.html", "summary.md", "junit.xml", "events.jsonl")
+# The one run that git keeps lies in a folder with this name.
+SAMPLE = "sample"
 
 
 @dataclass
@@ -48,6 +49,8 @@ class Manifest:
     endpoints: list[dict[str, Any]] = field(default_factory=list)
     endpoints_problem: str | None = None
     files: dict[str, str] = field(default_factory=dict)
+    # Sentences on secrets that are not masked, because their values cannot be told from ordinary text.
+    unmasked: list[str] = field(default_factory=list)
 
     @property
     def folder(self) -> Path:
@@ -96,16 +99,36 @@ class Manifest:
 
     def seal(self) -> None:
         """Take the digest of every file of the run, so that ``verify`` can tell what was changed afterwards."""
-        self.files = {
-            str(p.relative_to(self.folder)): hashlib.sha256(p.read_bytes()).hexdigest()
-            for p in sorted(self.folder.rglob("*"))
-            if p.is_file() and p.name not in UNSEALED and not p.name.startswith(".")
-        }
+        self.files = seal.digests(self.folder)
+
+    def changed(self, folder: Path) -> list[str]:
+        """Return what in ``folder`` is no longer as it was when this run ended, a sentence each."""
+        ended = self.files and self.status != "running"
+        if not ended:
+            return [f"{self.run_id} has no digests: it did not end (status {self.status})."]
+        problems = seal.differences(folder, self.files)
+        for row in self.steps:
+            result = f"{row['folder']}/result.json"
+            found = _status(folder / result)
+            # A red row may have no result, or that of a step whose page could not be written. Of a file that had a digest
+            # and is gone, that was said already.
+            if row["status"] in GREEN and found != row["status"] and (found or result not in self.files):
+                problems.append(
+                    f"{row['folder']} is {row['status']} in manifest.json and {found or 'not'} in result.json"
+                )
+        if self.status == "passed" and self.outcome() != "passed":
+            problems.append(f"the status is passed in manifest.json, and its steps add up to {self.outcome()}")
+        return problems
 
 
 def load(run_id: str) -> Manifest:
     """Return the manifest of a run; raises HandoffMissing when there is none."""
-    document = handoff.read_json(repository.run_folder(run_id) / "manifest.json", "manifest", hint.line("run", "all"))
+    return read(repository.run_folder(run_id))
+
+
+def read(folder: Path) -> Manifest:
+    """Return the manifest in a folder; raises HandoffMissing when there is none."""
+    document = handoff.read_json(folder / seal.MANIFEST, "manifest", hint.line("run", "all"))
     return Manifest(**{k: v for k, v in document.items() if k != "schema_version"})
 
 
@@ -123,6 +146,8 @@ def everything() -> list[Manifest]:
     """Return every readable manifest here, newest first."""
     found = []
     for path in repository.reports().glob("*/manifest.json"):
+        if path.parent.is_symlink():
+            continue  # latest, which is listed under its own name
         try:
             found.append(load(path.parent.name))
         except RunError:
@@ -130,18 +155,46 @@ def everything() -> list[Manifest]:
     return sorted(found, key=lambda m: m.started, reverse=True)
 
 
-def verify(run_id: str) -> list[str]:
-    """Return what differs between a run's files and the digests taken when it ended."""
-    manifest = load(run_id)
-    ended = manifest.files and manifest.status != "running"
-    problems = [] if ended else [f"{run_id} has no digests: it did not end (status {manifest.status})."]
-    for name, digest in manifest.files.items():
-        path = manifest.folder / name
-        if not path.exists():
-            problems.append(f"{name} is gone")
-        elif hashlib.sha256(path.read_bytes()).hexdigest() != digest:
-            problems.append(f"{name} was changed after the run")
+def place(run: str) -> Path:
+    """Return the folder of a run that is given by its id or by a path; raises UsageError when it is a link."""
+    inside = "/" not in run and not run.startswith(".")
+    if inside and ((repository.reports() / run).exists() or not Path(run).is_dir()):
+        return repository.run_folder(run)
+    folder = Path(run)
+    if folder.is_symlink():
+        raise UsageError(f"{run} is a link to {folder.resolve()}. Name that folder instead.")
+    return folder.resolve()
+
+
+def verify(run: str) -> list[str]:
+    """Return what is not as it was when a run ended, a sentence each; ``run`` is its id or the path of its folder.
+
+    A copy elsewhere may have a name of its own. Below reports/ a folder has the name of its run, because that is how
+    everything finds it.
+    """
+    folder = place(run)
+    this = read(folder)
+    problems = this.changed(folder)
+    if folder.parent == repository.reports() and folder.name not in (this.run_id, SAMPLE):
+        problems.insert(0, f"the folder is called {folder.name}, and its manifest is that of run {this.run_id}")
+    page = folder / "index.html"
+    digest = hashlib.sha256((folder / seal.MANIFEST).read_bytes()).hexdigest()
+    if page.is_file() and digest not in page.read_text(encoding="utf-8", errors="replace"):
+        again = hint.line("report", this.run_id)
+        problems.append(
+            f"index.html names another digest of manifest.json: one of the two was changed. Render the page again: {again}"
+        )
     return problems
+
+
+def _status(path: Path) -> str | None:
+    """Return the status in a result.json, or None when there is none."""
+    try:
+        return str(json.loads(path.read_text(encoding="utf-8"))["status"])
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, KeyError, TypeError):
+        return "unreadable"
 
 
 def _user() -> str:

@@ -26,7 +26,7 @@ from runbook import (
     side_channel,
     step,
 )
-from runbook.errors import StepFailed, UsageError
+from runbook.errors import RunError, StepFailed, UsageError
 from runbook.events import EventLog
 from runbook.manifest import Manifest
 from runbook.masking import Mask
@@ -148,6 +148,7 @@ def run(request: Request, platform: Platform, console: Console) -> Manifest:
             console.note(
                 f"Run {killed.run_id} did not end. To go on with it instead: {lock.again(killed.command, killed.run_id)}"
             )
+        _say_unmasked(this, mask, log, console, again=True)
         clock = time.monotonic()
         # Whatever breaks the runner itself leaves this word in the manifest.
         outcome = "cancelled"
@@ -185,6 +186,7 @@ def _run_steps(
         this.record(s.name, s.stage, s.label, "not_run", None)
         this.save()
         result = perform(s)
+        _say_unmasked(this, mask, log, console)
         # First the record, then what is drawn from it.
         this.record(s.name, s.stage, s.label, result.status, result.seconds, result.commit, result.dirty)
         this.save()
@@ -279,9 +281,11 @@ def _done(
 
 def _begin(request: Request) -> Manifest:
     folder = repository.run_folder(request.run_id)
-    folder.mkdir(parents=True, exist_ok=True)
     earlier = manifest.find(request.run_id)
-    this = earlier or Manifest(request.run_id, request.name, request.target, request.command)
+    if earlier and earlier.files and earlier.status != "running":
+        _refuse_changed(earlier)
+    folder.mkdir(parents=True, exist_ok=True)
+    this = earlier or Manifest(request.run_id, request.name, request.target, Mask()(request.command))
     if request.resume or not earlier:  # a single step that joins a run has values of its own
         this.params_files, this.overrides = [str(f) for f in request.files], list(request.overrides)
     if request.resume:
@@ -304,6 +308,32 @@ def _begin(request: Request) -> Manifest:
     this.status = "running"
     this.save()
     return this
+
+
+def _refuse_changed(earlier: Manifest) -> None:
+    """Raise RunError when files of an ended run were changed: new digests would make the changes evidence."""
+    problems = earlier.changed(earlier.folder)
+    if problems:
+        listed = "".join(f"\n  {problem}" for problem in problems[:10])
+        more = f"\n  and {len(problems) - 10} more" if len(problems) > 10 else ""
+        raise RunError(
+            f"Run {earlier.run_id} is not as it was when it ended, so nothing is added to it:{listed}{more}\n"
+            "Put back what was changed, or work in a new run: the same command without --run-id, or "
+            f"{hint.line('run', 'all')}"
+        )
+
+
+def _say_unmasked(this: Manifest, mask: Mask, log: EventLog, console: Console, again: bool = False) -> None:
+    """Say of every secret that is not masked: on the screen, in the events and on the pages; what is known only ``again``."""
+    for name, reason in mask.refused().items():
+        said = f"The value of {name} is not masked in reports, because {reason}. Give this secret another value."
+        new = said not in this.unmasked
+        if new:
+            this.unmasked.append(said)
+        if new or again:
+            log.write("secret_not_masked", name=name, reason=reason)
+            console.note(said)
+    this.save()
 
 
 def _end(

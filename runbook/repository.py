@@ -30,12 +30,20 @@ def home() -> Path:
 
 
 def run_folder(run_id: str) -> Path:
-    """Return the folder of one run; a run_id that could leave reports/ is refused with UsageError."""
+    """Return the folder of one run; a run_id that could leave reports/, or is a link, is refused with UsageError."""
     if not run_id or run_id.startswith(".") or not all(c.isalnum() or c in "._-" for c in run_id):
         raise UsageError(f"run_id is {run_id!r}: wanted letters, digits, '.', '_' and '-', not starting with '.'.")
-    return reports() / run_id
+    return _no_link(reports() / run_id)
 
 
 def step_folder(run_id: str, step: str, stage: str | None = None) -> Path:
-    """Return the folder of one step run, for example reports/<run_id>/60_deploy-dev."""
-    return run_folder(run_id) / (f"{step}-{stage}" if stage else step)
+    """Return the folder of one step run, for example reports/<run_id>/60_deploy-dev; a link is refused."""
+    return _no_link(run_folder(run_id) / (f"{step}-{stage}" if stage else step))
+
+
+def _no_link(folder: Path) -> Path:
+    # What is written through a link changes another run.
+    if folder.is_symlink():
+        target = folder.resolve()
+        raise UsageError(f"{folder} is a link to {target.name}. Use the name {target.name} itself.")
+    return folder

@@ -279,8 +279,35 @@ def test_a_page_lost_with_its_runner_is_rendered_when_the_run_goes_on(ci: Builde
     go(request())
     page = repository.run_folder("r1") / "20_train" / "report.html"
     page.unlink()
+    # A killed runner leaves a run without digests, whose status is still running.
+    this = manifest.load("r1")
+    this.status, this.files = "running", {}
+    this.save()
     go(request(resume=True))
     assert page.exists()
+
+
+def test_a_secret_that_is_not_masked_is_said_on_the_screen_in_the_events_and_on_every_page(
+    ci: Builder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SHORT_TOKEN", "blue7")
+    monkeypatch.setenv("PLAIN_PASSWORD", "passed")
+    lines, error = go(request([Step("20_train", None)]))
+    assert error is None and statuses() == {"20_train": "passed"}
+    folder = repository.run_folder("r1")
+    pages = ("index.html", "summary.md", "20_train/report.html")
+    events = [json.loads(line) for line in (folder / "events.jsonl").read_text().splitlines()]
+    for name, reason in (
+        ("SHORT_TOKEN", "it is shorter than 6 characters"),
+        ("PLAIN_PASSWORD", "it is a word that reports are made of"),
+    ):
+        said = f"The value of {name} is not masked in reports, because {reason}."
+        assert sum(line.startswith(said) for line in lines) == 1
+        assert all(said in (folder / page).read_text() for page in pages)
+        assert [(e["name"], e["reason"]) for e in events if e["kind"] == "secret_not_masked" and e["name"] == name] == [
+            (name, reason)
+        ]
+    assert "blue7" not in "".join(lines) + "".join((folder / page).read_text() for page in pages)
 
 
 def test_the_next_run_is_told_of_one_that_was_killed(ci: Builder) -> None:

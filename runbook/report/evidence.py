@@ -105,6 +105,11 @@ class Run:
         return str(self.manifest["run_id"])
 
     @property
+    def warnings(self) -> list[str]:
+        """What a reader must know of the whole run: the secrets that are not masked."""
+        return warnings(self.manifest)
+
+    @property
     def rehearsal(self) -> bool:
         """Whether a stand-in answered in the place of the cloud."""
         return rehearsal(self.manifest)
@@ -193,6 +198,11 @@ def earlier(this: Run) -> Sequence[Run]:
         if same and other.run_id == path.parent.name and _began(other) < _began(this):
             found.append(other)
     return sorted(found, key=_began, reverse=True)
+
+
+def warnings(manifest: Mapping[str, Any] | None) -> list[str]:
+    """Return what a manifest says of secrets that are not masked; one of an older release says nothing."""
+    return [str(said) for said in (manifest or {}).get("unmasked", [])]
 
 
 def rehearsal(manifest: Mapping[str, Any] | None) -> bool:

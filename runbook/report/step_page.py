@@ -70,6 +70,7 @@ def render(result: StepRun, folder: Path) -> str:
         status=status,
         verdict=said,
         jump=failed,
+        warnings=evidence.warnings(manifest),
         facts=_facts(result, changed),
         parameters=_parameters(result, story, changed),
         body=content,
