@@ -74,13 +74,7 @@ def deploy(at: Workspace, stage: Stage, name: str, model: ModelVersion) -> Chang
     entity = wanted_deployment(stage, name, model)
     what = f"deploying {model.name}:{model.version} as {entity.endpoint_name}/{name}"
     call = f"online_deployments.begin_create_or_update({entity.endpoint_name}/{name})"
-    look = at.at.look(f"online-deployment show --name {name} --endpoint-name {entity.endpoint_name}")
-
-    def state() -> str | None:
-        found = _read(at, stage).deployment(name)
-        return found.state if found else None
-
-    seconds = settle(state, workspace.DEPLOYMENT, f"the deployment {entity.endpoint_name}/{name}", look)
+    seconds, look = _settle_deployment(at, stage, name, workspace.DEPLOYMENT)
     live = _read(at, stage).deployment(name)
     if live and live.state == "ready" and _serves(live, model, stage):
         return Change(call, _sent(at, entity), changed=False, result=live)
@@ -118,6 +112,7 @@ def set_traffic(at: Workspace, stage: Stage, traffic: Mapping[str, int], tags: M
 
 def delete_deployment(at: Workspace, stage: Stage, name: str) -> Change[None]:
     """Make the deployment not exist; one that has traffic is refused with PlatformError."""
+    seconds, look = _settle_deployment(at, stage, name, workspace.DELETION)
     present = find(at, stage)
     call = f"online_deployments.begin_delete({present.name if present else stage}/{name})"
     if present is None or present.deployment(name) is None:
@@ -126,8 +121,7 @@ def delete_deployment(at: Workspace, stage: Stage, name: str) -> Change[None]:
         raise PlatformError(f"{present.name}/{name} has {present.traffic[name]} % of the traffic: move it away first.")
     with explaining(f"deleting the deployment {present.name}/{name}"):
         poller = at.ml.online_deployments.begin_delete(name, endpoint_name=present.name)
-        look = at.at.look(f"online-deployment show --name {name} --endpoint-name {present.name}")
-        wait(poller, workspace.DELETION, f"deleting the deployment {present.name}/{name}", look)
+        wait(poller, seconds, f"deleting the deployment {present.name}/{name}", look)
     return Change(call, {}, changed=True, result=None)
 
 
@@ -171,6 +165,19 @@ def _settle(at: Workspace, name: str, seconds: float) -> tuple[float, str]:
     """Wait for what goes on on the endpoint; returns the seconds left, and the command that shows the endpoint's state."""
     look = at.at.look(f"online-endpoint show --name {name}")
     return settle(lambda: state_of(_get(at, name)), seconds, f"the endpoint {name}", look), look
+
+
+def _settle_deployment(at: Workspace, stage: Stage, name: str, seconds: float) -> tuple[float, str]:
+    """Wait for what goes on on a deployment; returns the seconds left, and the command that shows its state."""
+    endpoint = str(files.endpoint(stage)["name"])
+    look = at.at.look(f"online-deployment show --name {name} --endpoint-name {endpoint}")
+
+    def state() -> str | None:
+        present = find(at, stage)
+        found = present.deployment(name) if present else None
+        return found.state if found else None
+
+    return settle(state, seconds, f"the deployment {endpoint}/{name}", look), look
 
 
 def _get(at: Workspace, name: str) -> Any | None:

@@ -93,7 +93,9 @@ def test_a_lapsed_pipeline_assertion_is_recognised(azure: AzurePlatform, standin
     assert "az login" in str(failure.value)
 
 
-def test_an_endpoint_that_is_updating_is_named(azure: AzurePlatform, version: ModelVersion, standin: StandIn) -> None:
+def test_a_change_waits_for_the_operation_of_another_client(
+    azure: AzurePlatform, version: ModelVersion, standin: StandIn
+) -> None:
     azure.create_endpoint("dev")
     azure.deploy("dev", "blue", version)
     standin.faults.operations_take = 3.0
@@ -102,10 +104,19 @@ def test_an_endpoint_that_is_updating_is_named(azure: AzurePlatform, version: Mo
     try:
         while not standin.sent("PUT", ENDPOINT)[1:]:
             threading.Event().wait(0.05)
-        with pytest.raises(PlatformError, match="another operation on it is going on"):
-            AzurePlatform().set_traffic("dev", {"blue": 0}, {"note": "x"})
+        assert AzurePlatform().set_traffic("dev", {"blue": 0}, {"note": "x"}).result.traffic == {}
     finally:
         slow.join(30)
+
+
+def test_a_change_that_azure_refuses_because_another_goes_on_is_explained(
+    azure: AzurePlatform, version: ModelVersion, standin: StandIn
+) -> None:
+    azure.create_endpoint("dev")
+    azure.deploy("dev", "blue", version)
+    standin.faults.refuse("PUT", ENDPOINT, 409, "ResourceBusy", "There is an operation in progress on the resource.")
+    with pytest.raises(PlatformError, match="another operation on it is going on"):
+        azure.set_traffic("dev", {"blue": 100}, {})
 
 
 def test_an_expired_signature_fails_clearly_and_the_next_try_works(
