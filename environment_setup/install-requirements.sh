@@ -42,8 +42,10 @@ if [ ! -x .venv/bin/python ] || ! fits .venv/bin/python || { [ -z "$uv" ] && ! .
     "$python" -m venv .venv
 fi
 if [ -z "$uv" ]; then
-    pinned=$(sed -n 's/^\(uv==[^ ]*\) .*/\1/p' "$lock")
-    .venv/bin/python -m pip install --quiet --disable-pip-version-check "$pinned" && uv=.venv/bin/uv || uv=""
+    # uv installs everything else, so it is held to its own entry of the lock: version and hashes.
+    sed -n '/^uv==/,/[^\\]$/p' "$lock" >.venv/uv.txt
+    .venv/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes --requirement .venv/uv.txt &&
+        uv=.venv/bin/uv || uv=""
 fi
 if [ -n "$uv" ]; then
     # Compiled here once, else every first start of a scoring server pays for it.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -107,10 +108,11 @@ def closing(this: Manifest, endpoints: bool) -> str:
 
 def _curl(stage: str, target: str, uri: str) -> str:
     command = Path(repository.ROOT, ".venv", "bin", "runbook")
-    name = command if command.exists() else "runbook"
+    # A path may hold spaces and quotes. Inside $( ) quoting starts anew, also between double quotes.
+    name = shlex.quote(str(command) if command.exists() else "runbook")
     where = "" if target == "local" else f" --target {target}"
     return (
-        f'  curl -s {uri} -H "Authorization: Bearer $({name} endpoint {stage}{where} --key)" \\\n'
+        f'  curl -s {shlex.quote(uri)} -H "Authorization: Bearer $({name} endpoint {stage}{where} --key)" \\\n'
         f"    -H 'Content-Type: application/json' -d '{json.dumps(PAYLOAD)}'"
     )
 
