@@ -20,7 +20,7 @@ from typing import Any
 import nbformat
 import yaml
 
-from runbook import repository
+from runbook import repository, strict_yaml
 from runbook.errors import AnatomyError, ParamsError
 from runbook.platform import files as platform_files
 
@@ -29,6 +29,8 @@ RANGE = re.compile(r"(?<![\w.])(-?\d+(?:\.\d+)?)\.\.(-?\d+(?:\.\d+)?)(?![\w.])")
 CHOICES = re.compile(r"(?<![\w|])(\w+(?:\|\w+)+)(?![\w|])")
 # How limits are named, such as max_p99_ms and cv_min_accuracy.
 LIMIT = re.compile(r"(^|_)(max|min)_")
+# Characters of a refused value that its message repeats.
+SHOWN = 60
 # The runner sets these itself, so that a file can not send a step to another target than the one that was asked for.
 RUNNER_OWNED = ("target", "stage", "run_id")
 
@@ -60,6 +62,8 @@ class Parameter:
         """Return what is wrong with ``value``, or None."""
         if value is None:
             return None if self.optional else f"is missing, wanted {self.type}"
+        if type(value) is int and abs(value) >= 10**strict_yaml.MOST_DIGITS:
+            return f"is a number of more than {strict_yaml.MOST_DIGITS} digits, wanted {self.type}"
         if self.type == "float" and type(value) is int:
             value = float(value)
         if type(value) is not TYPES[self.type]:
@@ -184,11 +188,26 @@ def parse(parameter: Parameter, text: str) -> Any:
         if parameter.type == "bool":
             return {"true": True, "false": False}[text.lower()]
         if parameter.type == "list":
-            value = yaml.safe_load(text)
+            value = strict_yaml.load(text)
             return value if isinstance(value, list) else text
-        return TYPES[parameter.type](text)
-    except (ValueError, KeyError, yaml.YAMLError):
-        raise ParamsError(f"-p {parameter.name}={text}: wanted {parameter.type}. {parameter.meaning}") from None
+        return _number(parameter.type, text)
+    except (ValueError, KeyError, yaml.YAMLError) as error:
+        problem = f" ({strict_yaml.sentence(error)})" if isinstance(error, yaml.YAMLError) else ""
+        shown = text if len(text) <= SHOWN else f"{text[:SHOWN]}... ({len(text)} characters)"
+        raise ParamsError(
+            f"-p {parameter.name}={shown}: wanted {parameter.type}{problem}. {parameter.meaning}"
+        ) from None
+
+
+def _number(kind: str, text: str) -> int | float:
+    """Return a number written in decimals; raises ValueError for one that a YAML file would read otherwise, such as 010."""
+    if kind == "float":
+        if "_" in text:
+            raise ValueError(text)
+        return float(text)
+    if not strict_yaml.INT.fullmatch(text):
+        raise ValueError(text)
+    return int(text)
 
 
 def _read(path: Path) -> dict[str, Any]:
@@ -196,10 +215,9 @@ def _read(path: Path) -> dict[str, Any]:
         raise ParamsError(
             f"{path} is missing. The files of params/ are: {', '.join(p.name for p in sorted(repository.PARAMS.glob('*.yml')))}."
         )
-    try:
-        document = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
-    except yaml.YAMLError as error:
-        raise ParamsError(f"{path} is not YAML: {error}") from error
+    document = strict_yaml.read(path, ParamsError)
+    if document is None:
+        return {}
     if not isinstance(document, dict) or not all(isinstance(k, str) for k in document):
         raise ParamsError(f"{path}: wanted flat 'key: value' lines.")
     nested = [k for k, v in document.items() if isinstance(v, dict)]

@@ -6,9 +6,7 @@ import hashlib
 from pathlib import Path
 from typing import Any
 
-import yaml
-
-from runbook import repository
+from runbook import repository, strict_yaml
 from runbook.errors import AnatomyError
 
 # Where an Azure ML workspace is; read by the platform itself, so that no notebook has to pass it on.
@@ -17,14 +15,9 @@ COORDINATES = ("subscription_id", "resource_group", "workspace")
 
 def read(path: Path) -> dict[str, Any]:
     """Return one YAML mapping; raises AnatomyError when the file is missing or not a mapping."""
-    try:
-        document = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise AnatomyError(
-            f"{path} is missing: the platform reads it. Restore it with: git checkout -- {path}"
-        ) from None
-    except yaml.YAMLError as error:
-        raise AnatomyError(f"{path} is not YAML: {error}") from error
+    if not path.exists():
+        raise AnatomyError(f"{path} is missing: the platform reads it. Restore it with: git checkout -- {path}")
+    document = strict_yaml.read(path, AnatomyError)
     if not isinstance(document, dict):
         raise AnatomyError(f"{path} holds {type(document).__name__}, wanted a mapping.")
     return document
