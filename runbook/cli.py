@@ -74,6 +74,8 @@ def main(debug: bool) -> None:
     log = logging.StreamHandler()
     log.setFormatter(text.Formatter("%(levelname)s %(name)s: %(message)s"))
     logging.basicConfig(level=logging.DEBUG if debug else logging.ERROR, handlers=[log])
+    # An interrupt leaves unfinished tasks of the kernel's client behind. asyncio would print a traceback for each.
+    logging.getLogger("asyncio").setLevel(logging.DEBUG if debug else logging.CRITICAL)
     sys.excepthook = _uncaught
     # Nothing leaves this machine unasked; the kernels inherit it.
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")

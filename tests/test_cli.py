@@ -142,3 +142,18 @@ def test_a_hang_up_interrupts_a_run_which_leaves_its_evidence(nohup: bool, tmp_p
     assert process.wait(timeout=120) == (0 if nohup else 1)
     assert manifest.load("r1").status == ("passed" if nohup else "cancelled")
     assert manifest.verify("r1") == [] and (repository.run_folder("r1") / "index.html").exists()
+
+
+@pytest.mark.slow
+def test_an_interrupt_in_the_middle_of_a_cell_is_said_in_words_without_a_traceback(tmp_path: Path) -> None:
+    words = [COMMAND, "run", "ci", "--run-id", "r1", "-f", str(repository.PARAMS / "test.yml")]
+    environment = os.environ | {"TF_BUILD": "True"}  # in a pipeline every cell is a line
+    process = subprocess.Popen(
+        words, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=tmp_path
+    )
+    assert process.stdout
+    assert any(": cross-validate" in line for line in process.stdout)
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=120)
+    assert process.returncode == 1 and "To go on: .venv/bin/runbook run --resume r1" in err
+    assert "Traceback" not in out + err and "asyncio" not in out + err

@@ -168,6 +168,7 @@ def test_a_run_offers_to_undo_only_what_it_changed_itself() -> None:
     soup = page(write("r1", rows, status="failed", endpoints=[endpoint("prod", "11", "12", **taken_back)]))
     assert NOTHING in text(soup, "section[aria-labelledby=serves]")
     assert "broken off" not in text(soup, ".verdict")
+    assert "The release to prod was rolled back." in text(soup, ".verdict")
 
 
 @pytest.mark.parametrize("served", [[], [endpoint("prod", "12", "11", **OURS)]], ids=["not asked", "moved"])

@@ -70,6 +70,20 @@ def broken_off(this: Run) -> list[Command]:
     return [] if this.rehearsal else found
 
 
+def taken_back(this: Run) -> list[str]:
+    """Return a sentence for each stage on which a release of this run failed or was interrupted, and was undone."""
+    said = {
+        "passed": "The release to {} was rolled back.",
+        "not_needed": "The release to {} had not moved any traffic.",
+    }
+    found = []
+    for stage in ("dev", "prod"):
+        undone = said.get(status(this, release.UNDO, stage))
+        if undone and status(this, release.STEP, stage) in RED:
+            found.append(undone.format(stage))
+    return found
+
+
 def status(this: Run, step: str, stage: str) -> str:
     """Return the status of one step run, not_run when this run does not hold it."""
     return next((s.status for s in this.steps if (s.step, s.stage) == (step, stage)), "not_run")

@@ -29,6 +29,7 @@ def title(this: Run) -> str:
 def of(this: Run) -> Verdict:
     """Return the verdict on a run: a sentence, and the reason with wanted and found and what serves now."""
     reason = [_why(this), serves(this), given.sentence(given.read(this))]
+    reason += commands.taken_back(this)
     if this.outcome in ("failed", "cancelled") and _untouched(this):
         reason.append("No step of prod ran.")
     further = [commands.go_on(this.manifest, this.stopped_at)] if this.outcome in UNENDED else []
