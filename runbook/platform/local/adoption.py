@@ -24,7 +24,7 @@ def prune(book: Book, sockets: Path) -> None:
     # Started in the moment before the earlier controller was killed, and in no book.
     for unknown in process.strays(ours, {r.process.pid for r in keep.values()}):
         process.kill_group(unknown)
-    book.commit(replicas=keep)
+    book.follow(replicas=keep)
     say("adopted", replicas=list(keep))
 
 

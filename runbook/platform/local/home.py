@@ -81,7 +81,9 @@ class Home:
         try:
             _wait_for_lock(descriptor, self.path)
             os.ftruncate(descriptor, 0)
-            os.pwrite(descriptor, f"pid {os.getpid()}, to {purpose}".encode(), 0)
+            # On a full disk the lock holds all the same; its holder is only not named.
+            with contextlib.suppress(OSError):
+                os.pwrite(descriptor, f"pid {os.getpid()}, to {purpose}".encode(), 0)
             yield
             os.ftruncate(descriptor, 0)
         finally:
