@@ -50,6 +50,7 @@ def endpoint_fields(found: Platform, stage: Stage) -> dict[str, Any]:
         "secondary_key": keys.secondary,
         "traffic": dict(this.traffic),
         "replicas": {d.name: d.replicas for d in this.deployments},
+        "states": {d.name: d.state for d in this.deployments},
         "model_version": this.live.model_version if this.live else None,
     }
 

@@ -19,6 +19,7 @@ from runbook.platform import files
 
 Stage = Literal["dev", "prod"]
 Profile = Literal["managed", "kubernetes"]
+DeploymentState = Literal["creating", "ready", "retrying", "failed"]
 T = TypeVar("T")
 
 OWNER_TAG = "runbook-owner"
@@ -62,14 +63,18 @@ class ModelVersion:
 
 @dataclass(frozen=True)
 class Deployment:
-    """One deployment of an endpoint; ``replicas`` is how many are ready, None where the platform cannot tell."""
+    """One deployment of an endpoint; ``replicas`` is how many are ready, None where the platform cannot tell.
+
+    A deployment that was ready and has too few replicas now is "retrying": they are started again,
+    with longer and longer pauses, without end.
+    """
 
     name: str
     model_name: str
     model_version: str
     model_digest: str
     code_digest: str
-    state: Literal["creating", "ready", "failed"]
+    state: DeploymentState
     replicas: int | None
 
 

@@ -74,7 +74,7 @@ def deploy(of: Home, stage: Stage, name: str, model: ModelVersion) -> Change[bas
     before = up.ensure(of, endpoint)
     call = f"local: deploy {name} to {endpoint}"
     found = before.deployments.get(name)
-    if found is not None and found.state == "ready" and found.same(new):
+    if found is not None and found.same(new) and before.condition(name) == "ready":
         return Change(call, document, False, before.public_deployment(name))
     registry.provide(of, model)
     _snapshot(of, stage, endpoint, digest)
@@ -170,9 +170,19 @@ def history(of: Home, stage: Stage, name: str, since: float) -> list[tuple[float
         lines = (of.endpoint(_needed(of, stage)) / HISTORY).read_text(encoding="utf-8").splitlines()
     except FileNotFoundError:
         return []
-    rows = [(r["t"], r["wanted"], r["ready"]) for r in map(json.loads, lines) if r["deployment"] == name]
+    found = [row for row in map(_history_row, lines) if row is not None]
+    rows = [(r["t"], r["wanted"], r["ready"]) for r in found if r["deployment"] == name]
     earlier = [(since, wanted, ready) for t, wanted, ready in rows if t < since][-1:]
     return earlier + [row for row in rows if row[0] >= since]
+
+
+def _history_row(line: str) -> dict[str, Any] | None:
+    """Return one line of the history; None for a line that a full disk cut short."""
+    try:
+        row: dict[str, Any] = json.loads(line)
+    except ValueError:
+        return None
+    return row
 
 
 def _name(stage: Stage) -> str:

@@ -34,11 +34,11 @@ class Orders:
         new = msgspec.convert(request["deployment"], Deployment)
         before = self.book.state.deployments.get(new.name)
         served = before is not None and before.state == "ready"
-        if before is not None and served and before.same(new):
+        if before is not None and before.same(new) and self.book.state.condition(new.name) == "ready":
             return False
         new = replace(new, revision=self.book.state.started + 1, state="creating", failure="")
         if not served:
-            self.book.put_deployment(new)
+            self.book.commit(deployments={**self.book.state.deployments, new.name: new})
         try:
             await self._switch(new)
         except PlatformError as error:
@@ -53,11 +53,12 @@ class Orders:
         before = self.book.state
         tags = {**before.tags, **request["tags"]}
         for name, percent in traffic.items():
-            found = before.deployments.get(name)
-            if percent and (found is None or found.state != "ready"):
+            condition = before.condition(name) if name in before.deployments else "not there"
+            # What is already sent to a deployment may stay there while its replicas are started again.
+            if percent > before.traffic.get(name, 0) and condition != "ready":
                 raise PlatformError(
-                    f"Deployment {name} of {before.name} is {found.state if found else 'not there'}, wanted ready: "
-                    "it cannot get traffic. Deploy it first."
+                    f"Deployment {name} of {before.name} is {condition}, wanted ready: it cannot get traffic. "
+                    "Deploy it first."
                 )
         if _shares(traffic) == _shares(before.traffic) and tags == before.tags:
             return False
@@ -65,7 +66,7 @@ class Orders:
         try:
             await self._patiently(lambda: self.router.set_traffic(self.book.state))
         except PlatformError:
-            self.book.commit(traffic=before.traffic, tags=before.tags)
+            self.book.follow(traffic=before.traffic, tags=before.tags)
             raise
         return True
 
@@ -106,16 +107,16 @@ class Orders:
             for r in before.replicas.values()
             if r.deployment == new.name and r.id not in fresh
         ]
-        self.book.commit(
-            deployments={**before.deployments, new.name: replace(new, state="ready")},
-            replicas={**before.replicas, **{r.id: r for r in leaving}, **fresh},
-        )
         try:
+            self.book.commit(
+                deployments={**before.deployments, new.name: replace(new, state="ready")},
+                replicas={**before.replicas, **{r.id: r for r in leaving}, **fresh},
+            )
             await self._patiently(self.router.reload)
         except PlatformError:
             living = self.book.state.replicas
             back = {r.id: before.replicas[r.id] for r in leaving if r.id in living}
-            self.book.commit(deployments=before.deployments, replicas={**living, **back})
+            self.book.follow(deployments=before.deployments, replicas={**living, **back})
             await self.fleet.end(started, 0)
             raise
         self.fleet.keep(self.book.state.deployments[new.name])
@@ -136,7 +137,8 @@ class Orders:
         used = {d.code_digest for d in self.book.state.deployments.values()}
         for folder in (self.book.folder / "code").glob("*"):
             if folder.name not in used:
-                shutil.rmtree(folder)
+                # What cannot be removed now is tried again with the next deployment.
+                shutil.rmtree(folder, ignore_errors=True)
 
     async def _patiently(self, command: Callable[[], Awaitable[None]]) -> None:
         # A router that has just died is back within a moment, and then the same command succeeds.

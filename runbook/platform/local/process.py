@@ -40,6 +40,19 @@ def identify(pid: int) -> Process | None:
     return None
 
 
+def children(pid: int) -> list[int]:
+    """Return the pids of a process's children; empty when it is gone."""
+    try:
+        # Asking psutil would read every process of the machine.
+        return [int(word) for word in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+    except (OSError, ValueError):
+        pass
+    try:
+        return [child.pid for child in psutil.Process(pid).children()]
+    except psutil.Error:
+        return []
+
+
 def alive(process: Process | None) -> bool:
     """Tell whether this very process lives."""
     return process is not None and identify(process.pid) == process

@@ -65,14 +65,28 @@ def start(serving: Serving, socket: Path, home: Path, log: Path) -> subprocess.P
     return process.spawn(argv, environment(serving, home, own), own, log, log)
 
 
+class ReplicaKilled(PlatformError):
+    """A signal ended a replica during its start; it says nothing about the scoring script."""
+
+
 async def ready(child: subprocess.Popen[bytes], socket: Path) -> None:
-    """Wait until GET / answers 200; raises PlatformError when the replica ends before, or after START_S seconds."""
+    """Wait until GET / answers 200.
+
+    Raises PlatformError when the replica ends before, or after START_S seconds; ReplicaKilled when
+    a signal ended it.
+    """
     try:
         async with asyncio.timeout(START_S):
             while not await _healthy(socket):
-                if child.poll() is not None:
+                code = child.poll()
+                if ended_by_signal(code):
+                    raise ReplicaKilled(
+                        f"A replica was ended by a signal (exit code {code}) before it answered: somebody killed it, or "
+                        "the machine was out of memory."
+                    )
+                if code is not None:
                     raise PlatformError(
-                        f"A replica ended with exit code {child.returncode} before it answered: the import or init() of the "
+                        f"A replica ended with exit code {code} before it answered: the import or init() of the "
                         "scoring script failed. Correct it and deploy again."
                     )
                 await asyncio.sleep(0.02)
@@ -82,10 +96,16 @@ async def ready(child: subprocess.Popen[bytes], socket: Path) -> None:
         ) from None
 
 
+def ended_by_signal(code: int | None) -> bool:
+    """Tell whether an exit code means a signal; gunicorn answers SIGTERM with exit code 0."""
+    return code is not None and code <= 0
+
+
 async def stop(child: process.Process, socket: Path, grace_s: float) -> None:
     """End a replica and its workers, which finish what they are answering within ``grace_s`` seconds."""
     if process.alive(child) and grace_s:
-        os.kill(child.pid, signal.SIGTERM)
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(child.pid, signal.SIGTERM)
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(grace_s):
             await process.ended(child)
@@ -93,14 +113,25 @@ async def stop(child: process.Process, socket: Path, grace_s: float) -> None:
     socket.unlink(missing_ok=True)
 
 
+async def answers(socket: Path) -> bool:
+    """Send GET / and wait for the answer without any deadline; returns whether it is 200.
+
+    Returns False at once when the socket cannot be reached or the connection ends.
+    """
+    try:
+        reader, writer = await asyncio.open_unix_connection(str(socket))
+        try:
+            writer.write(b"GET / HTTP/1.0\r\nHost: replica\r\n\r\n")
+            return b" 200 " in await reader.readline()
+        finally:
+            writer.close()
+    except OSError:
+        return False
+
+
 async def _healthy(socket: Path) -> bool:
     try:
         async with asyncio.timeout(5):
-            reader, writer = await asyncio.open_unix_connection(str(socket))
-            try:
-                writer.write(b"GET / HTTP/1.0\r\nHost: replica\r\n\r\n")
-                return b" 200 " in await reader.readline()
-            finally:
-                writer.close()
-    except (OSError, TimeoutError):
+            return await answers(socket)
+    except TimeoutError:
         return False

@@ -36,6 +36,7 @@ class Replica:
 class Deployment:
     """One deployment with everything needed to start another replica of it.
 
+    ``state`` is "ready" once its replicas have been ready, and stays so whatever happens to them.
     ``revision`` tells the replicas of two deployments apart that had the same name one after the other; ``failure`` says
     what went wrong last.
     """
@@ -96,6 +97,18 @@ class Endpoint:
             r for r in self.replicas.values() if (r.deployment, r.revision, r.state) == (name, this.revision, "ready")
         ]
 
+    def condition(self, name: str) -> base.DeploymentState:
+        """Return the state of one deployment as people see it.
+
+        A ready deployment is "retrying" while no replica is ready, or fewer than the least number
+        because starts fail.
+        """
+        this, ready = self.deployments[name], len(self.ready(name))
+        if this.state != "ready":
+            return this.state
+        short = ready < this.serving.least
+        return "retrying" if not ready or (short and this.failure) else "ready"
+
     def public(self) -> base.Endpoint:
         """Return what a notebook sees of it."""
         return base.Endpoint(
@@ -117,7 +130,7 @@ class Endpoint:
             model_version=this.model_version,
             model_digest=this.model_digest,
             code_digest=this.code_digest,
-            state=this.state,
+            state=self.condition(name),
             replicas=len(self.ready(name)),
         )
 

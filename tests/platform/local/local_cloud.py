@@ -26,7 +26,7 @@ from runbook.platform.local.home import Home
 
 SHIPPED = repository.DEPLOYMENT
 APP = """\
-import json, os, time
+import json, os, re, threading, time
 import flask
 from azureml_inference_server_http.api.aml_response import AMLResponse
 
@@ -37,6 +37,11 @@ def init():
 def run(raw):
     wish = json.loads(raw) if raw else {}
     time.sleep(wish.get("sleep", 0))
+    while "spin" in wish:
+        pass
+    if "spin_later" in wish:
+        # A hopeless regular expression keeps the whole process from running anything else.
+        threading.Timer(0.5, re.match, ["(a+)+$", "a" * 60 + "b"]).start()
     if "exit" in wish:
         os._exit(1)
     if "raise" in wish:

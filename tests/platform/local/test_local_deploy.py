@@ -11,6 +11,7 @@ import yaml
 from local_cloud import APP, SHIPPED, Cloud, eventually, listening, sockets
 
 from runbook.errors import Busy, NotFound, PlatformError, UsageError
+from runbook.platform.local import process, routing, state
 
 
 def test_an_unchanged_deployment_is_left_alone(cloud: Cloud) -> None:
@@ -79,6 +80,41 @@ def test_a_deployment_whose_init_fails_shows_its_log_and_leaves_nothing_behind(c
     assert len(sockets(cloud.platform.home)) == len(before.replicas) + 3
     assert "this init was told to fail" in cloud.platform.logs("dev", "green")
     assert cloud.post("dev").status == 200
+
+
+def test_when_one_replica_of_several_fails_the_others_are_ended(cloud: Cloud) -> None:
+    before = cloud.serve("dev")
+    cloud.edit("dev", instance_count=2)
+    # The first replica to be here starts; the other one fails once that one is ready.
+    (cloud.files / "score.py").write_text(
+        APP.replace("def init():", "def init():\n    first()") + "\n\ndef first():\n"
+        "    import pathlib\n"
+        "    try:\n        pathlib.Path.home().joinpath('first').mkdir()\n"
+        "    except FileExistsError:\n        time.sleep(3)\n        raise\n"
+    )
+    with pytest.raises(PlatformError, match="exit code 3"):
+        cloud.platform.deploy("dev", "green", cloud.model("2"))
+    _only_these_replicas_run(cloud, before)
+
+
+def test_when_the_router_refuses_a_new_deployment_its_replicas_are_ended(cloud: Cloud) -> None:
+    before = cloud.serve("dev")
+    keys = cloud.platform.home.endpoint("titanic-dev") / routing.KEYS
+    text = keys.read_text()
+    keys.unlink()  # HAProxy refuses a configuration that names a missing file
+    with pytest.raises(PlatformError, match="refused its new configuration"):
+        cloud.platform.deploy("dev", "green", cloud.model("2"))
+    keys.write_text(text)
+    _only_these_replicas_run(cloud, before)
+    assert cloud.post("dev").document["version"] == "1"
+
+
+def _only_these_replicas_run(cloud: Cloud, before: state.Endpoint) -> None:
+    assert cloud.state("dev").replicas == before.replicas
+    mark = f"unix:{cloud.platform.home.runtime()}"
+    running = {one.pid for one in process.strays(lambda argv: any(mark in word for word in argv))}
+    masters = {one.process.pid for one in before.replicas.values()}
+    assert {os.getpgid(pid) for pid in running} == masters
 
 
 def test_a_failed_deployment_can_be_deployed_again(cloud: Cloud) -> None:
