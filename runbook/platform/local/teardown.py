@@ -11,11 +11,10 @@ from pathlib import Path
 import psutil
 
 from runbook.errors import PlatformError
-from runbook.platform.local import process, state
+from runbook.platform.local import process, standby, state
 from runbook.platform.local.home import Home
 from runbook.platform.local.process import Process
 from runbook.platform.local.state import Endpoint
-from runbook.platform.local.up import MODULE
 
 GRACE_S = 5.0
 
@@ -79,16 +78,12 @@ def stop_endpoint(of: Home, name: str) -> list[str]:
         # What runs can be found without the state, by its command line.
         known, lines = None, [f"{name}: {error.args[0]}"]
     sockets = of.runtime() / name
-    # The controller first: it would replace what ends after it.
-    controllers = {*process.strays(lambda argv: _controls(argv, of, name))}
-    if known is not None and process.alive(known.controller) and known.controller:
-        controllers.add(known.controller)
-    left = process.end(controllers, GRACE_S)
+    # The controllers first: they would replace what ends after them.
+    main = known.controller if known is not None else None
+    controllers, surviving = standby.end(of, name, GRACE_S, main)
     rest = _rest(known, sockets)
-    left += process.end(rest, GRACE_S)
-    left += [
-        p for p in process.strays(lambda argv: _controls(argv, of, name) or _serves(argv, sockets)) if p not in left
-    ]
+    left = [*surviving, *process.end(rest, GRACE_S)]
+    left += [p for p in process.strays(lambda argv: _serves(argv, sockets)) if p not in left]
     if left:
         raise PlatformError(
             f"{name}: still alive after SIGKILL: pids {', '.join(str(p.pid) for p in left)}. End them by hand."
@@ -96,13 +91,18 @@ def stop_endpoint(of: Home, name: str) -> list[str]:
     shutil.rmtree(sockets, ignore_errors=True)
     if sockets.exists():
         raise PlatformError(f"{sockets} could not be removed. Remove it by hand.")
-    lines += [f"{name}: controller, pid {p.pid}" for p in sorted(controllers, key=lambda p: p.pid)]
+    for one in sorted(controllers, key=lambda p: (p != main, p.pid)):
+        lines.append(f"{name}: {'controller' if one == main else 'standby controller'}, pid {one.pid}")
     lines += [f"{name}: {word}, pid {p.pid}" for p, word in rest.items()]
     if known is not None:
         holder = _still_listening(known.port, sockets)
         if holder is not None:
             raise PlatformError(f"{name}: port {known.port} is still listened on by pid {holder}. End it by hand.")
-        state.save(state.path(of, name), replace(known, replicas={}, router=None, controller=None))
+        try:
+            state.save(state.path(of, name), replace(known, replicas={}, router=None, controller=None))
+        except OSError as error:
+            # Harmless: a process that the file names and that does not live is never used or shown.
+            lines.append(f"{name}: everything ended, and the state file is behind: {error}")
     return lines
 
 
@@ -116,8 +116,11 @@ def status(of: Home) -> list[EndpointStatus]:
 def _status(known: Endpoint) -> EndpointStatus:
     def deployment(name: str) -> DeploymentStatus:
         this = known.deployments[name]
-        pids = tuple(r.process.pid for r in known.ready(name) if process.alive(r.process))
-        return DeploymentStatus(name, this.model_version, this.state, this.failure, pids)
+        pids = tuple(r.process.pid for r in living.ready(name))
+        return DeploymentStatus(name, this.model_version, living.condition(name), this.failure, pids)
+
+    # The file may be behind, for example on a full disk: only what lives counts.
+    living = replace(known, replicas={i: r for i, r in known.replicas.items() if process.alive(r.process)})
 
     return EndpointStatus(
         name=known.name,
@@ -147,10 +150,6 @@ def _rest(known: Endpoint | None, sockets: Path) -> dict[Process, str]:
     # A worker is listed with its master's group; what no group of ours explains was started just before a kill.
     groups = {p.pid for p in found}
     return found | {p: "unrecorded process" for p in process.strays(lambda argv: _serves(argv, sockets), groups)}
-
-
-def _controls(argv: list[str], of: Home, name: str) -> bool:
-    return argv[-3:] == [MODULE, str(of.path), name]
 
 
 def _serves(argv: list[str], sockets: Path) -> bool:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import subprocess
-import sys
 import time
 import warnings
 from dataclasses import dataclass
@@ -15,13 +14,16 @@ import msgspec
 
 from runbook import hint, repository
 from runbook.errors import Busy, PlatformError
-from runbook.platform.local import channel, connections, haproxy, logs, process, state
+from runbook.platform.local import channel, connections, haproxy, logs, standby, state
 from runbook.platform.local.home import Home
 from runbook.platform.local.replica import START_S
 from runbook.platform.local.state import Endpoint
 
-MODULE = "runbook.platform.local.controller"
 ANSWER_S = 10.0
+# A controller that has taken its lock answers within this time, or is ended and another one started.
+BOOT_S = 30.0
+END_S = 2.0
+ENDINGS = 3
 
 
 @dataclass(frozen=True)
@@ -94,34 +96,76 @@ def _ask(of: Home, name: str, request: dict[str, Any], deadline_s: float) -> Ans
 def _usable(of: Home, name: str) -> Answer | None:
     """Return the answer of a controller that can do its work, or None."""
     try:
-        answer = _ask(of, name, {"verb": "status"}, ANSWER_S)
+        answer = _status(of, name)
     except OSError:
         return None
+    return answer if _can_start(answer) else None
+
+
+def _status(of: Home, name: str) -> Answer:
+    """Return what a controller answers; raises OSError when there is none, PlatformError when it is not this home's."""
+    answer = _ask(of, name, {"verb": "status"}, ANSWER_S)
     if answer.state.home_id not in ("", of.id):
         raise PlatformError(
             f"The controller of {name} works for a home that was deleted: its id was {answer.state.home_id}, and {of.path} has "
             f"the id {of.id}. End what it runs, then try again: {hint.line('down')}"
         )
+    return answer
+
+
+def _can_start(answer: Answer) -> bool:
     # A controller outlives the checkout it was started from; once that is deleted it cannot start a replica any more.
-    return answer if Path(answer.python).exists() else None
+    return Path(answer.python).exists()
 
 
 def _start(of: Home, name: str) -> Answer:
+    """Start a controller, or wait for the one that is starting; whoever calls holds the home's lock."""
     # Asked here first, so that what is missing is said in one sentence.
     haproxy.find()
     connections.most()
     found = state.load(state.path(of, name))
-    controller = state.own(of, found).controller if found is not None else None
-    if controller is not None and process.alive(controller):
-        # It lives and is of no use: hung, stopped, without its socket or its Python. Replicas and router stay.
-        process.end([controller], 2.0)
+    known = state.own(of, found) if found is not None else None
+    # A home that was moved takes its controller along, which knows only the old place.
+    moved = known is not None and known.home != str(of.path)
+    deadline = time.monotonic() + BOOT_S
+    endings = 0
+    while True:
+        hangs, moved = moved, False
+        try:
+            answer = _status(of, name)
+            if _can_start(answer):
+                return answer
+            hangs = True
+        except TimeoutError:
+            hangs = True
+        except OSError:
+            pass  # no controller, or one that does not take orders yet
+        late = time.monotonic() > deadline
+        if late and endings == ENDINGS:
+            raise PlatformError(f"The controller of {name} did not start within {BOOT_S:.0f} s.", _log(of, name))
+        if hangs or late or not standby.locked(of, name):
+            # What lives is of no use: hung, stopped, without its socket or its Python. Replicas and router stay.
+            endings += 1
+            standby.end(of, name, END_S, known.controller if known is not None else None)
+            _spawn(of, name)
+            deadline = time.monotonic() + BOOT_S
+        time.sleep(0.05)
+
+
+def _spawn(of: Home, name: str) -> None:
     kept = ("RAY_SERVE_HAPROXY_BINARY_PATH", "PATH", "TMPDIR")
     env = {key: os.environ[key] for key in kept if key in os.environ}
     env |= {"PYTHONPATH": str(repository.ROOT), "PYTHONUNBUFFERED": "1", "LANG": "C.UTF-8"}
-    argv = [sys.executable, "-m", MODULE, str(of.path), name]
+    standby.allow(of, name)
     try:
         done = subprocess.run(
-            argv, cwd=of.path, env=env, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=60
+            standby.argv(of, name),
+            cwd=of.path,
+            env=env,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=60,
         )
     except subprocess.TimeoutExpired as error:
         raise PlatformError(
@@ -129,7 +173,6 @@ def _start(of: Home, name: str) -> Answer:
         ) from error
     if done.returncode:
         raise PlatformError(f"The controller of {name} did not start: {done.stderr.strip()}", _log(of, name))
-    return _ask(of, name, {"verb": "status"}, ANSWER_S)
 
 
 def _log(of: Home, name: str) -> str:

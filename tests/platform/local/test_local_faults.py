@@ -17,8 +17,9 @@ import psutil
 import pytest
 from local_cloud import APP, Cloud, eventually, listening, platform, sockets
 
+from runbook import show
 from runbook.errors import PlatformError
-from runbook.platform.local import channel, haproxy, process, state, up
+from runbook.platform.local import channel, haproxy, process, standby, state, up
 from runbook.platform.local.process import Process
 
 
@@ -48,19 +49,61 @@ def test_a_replica_history_tells_wanted_and_ready_over_time(cloud: Cloud) -> Non
     assert cloud.platform.replica_history("dev", "blue", at) == [(at, 1, 1)]
 
 
-def test_a_replica_that_never_starts_again_is_given_up_and_a_new_deployment_heals(cloud: Cloud) -> None:
+def test_a_deployment_with_traffic_is_retried_without_end_and_healed_by_deploying_it_again(cloud: Cloud) -> None:
     before = cloud.serve("dev")
     snapshot = next((cloud.platform.home.endpoint("titanic-dev") / "code").glob("*/score.py"))
     good = snapshot.read_text()
     snapshot.write_text("raise RuntimeError('broken on disk')")
     os.killpg(before.replicas["r1"].process.pid, signal.SIGKILL)
-    assert eventually(lambda: cloud.state("dev").deployments["blue"].state == "failed", 60)
-    assert "ended with exit code" in cloud.state("dev").deployments["blue"].failure
-    assert "failed" in str(cloud.platform.status()[0])
-    assert cloud.post("dev").status in (404, 429)
+    assert eventually(lambda: _logged(cloud).count('"start failed"') >= 4, 100)
+    found = cloud.platform.find_endpoint("dev")
+    assert found is not None
+    assert (found.deployments[0].state, found.deployments[0].replicas) == ("retrying", 0)
+    assert show.endpoint_fields(cloud.platform, "dev")["states"] == {"blue": "retrying"}
+    shown = str(cloud.platform.status()[0])
+    assert "blue retrying" in shown and "ended with exit code" in shown
+    assert cloud.post("dev").status == 429
+    with pytest.raises(PlatformError, match="broken on disk"):
+        cloud.platform.deploy("dev", "blue", cloud.model())
     snapshot.write_text(good)
-    assert cloud.platform.deploy("dev", "blue", cloud.model()).changed
+    again = cloud.platform.deploy("dev", "blue", cloud.model())
+    assert again.changed and again.result.state == "ready"
     assert cloud.post("dev").status == 200
+
+
+def test_a_deployment_that_could_not_start_heals_by_itself(cloud: Cloud) -> None:
+    before = cloud.serve("dev")
+    snapshot = next((cloud.platform.home.endpoint("titanic-dev") / "code").glob("*/score.py"))
+    good = snapshot.read_text()
+    snapshot.write_text("raise RuntimeError('broken on disk')")
+    os.killpg(before.replicas["r1"].process.pid, signal.SIGKILL)
+    assert eventually(lambda: '"start failed"' in _logged(cloud), 100)
+    snapshot.write_text(good)
+    assert eventually(lambda: cloud.state("dev").condition("blue") == "ready", 100)
+    assert cloud.post("dev").status == 200
+
+
+def test_a_replica_killed_as_often_as_it_becomes_ready_is_no_failed_start(cloud: Cloud) -> None:
+    cloud.serve("dev")
+    for _ in range(5):
+        assert eventually(lambda: bool(cloud.state("dev").ready("blue")), 100)
+        one = cloud.state("dev").ready("blue")[0]
+        os.killpg(one.process.pid, signal.SIGKILL)
+        assert eventually(lambda one=one: one.id not in cloud.state("dev").replicas, 100)  # type: ignore[misc]
+    assert eventually(lambda: cloud.post("dev").status == 200, 100)
+    assert cloud.state("dev").condition("blue") == "ready"
+    assert cloud.state("dev").deployments["blue"].failure == ""
+    assert "start failed" not in _logged(cloud)
+
+
+def test_a_deployment_whose_replica_is_killed_while_it_starts_becomes_ready(cloud: Cloud) -> None:
+    cloud.platform.create_endpoint("dev")
+    (cloud.files / "score.py").write_text("import time\ntime.sleep(1)\n" + APP)
+    with ThreadPoolExecutor(1) as pool:
+        deploying = pool.submit(cloud.platform.deploy, "dev", "blue", cloud.model())
+        assert eventually(lambda: "r1" in cloud.state("dev").replicas)
+        os.killpg(cloud.state("dev").replicas["r1"].process.pid, signal.SIGKILL)
+        assert deploying.result().result.state == "ready"
 
 
 def test_a_killed_controller_loses_no_request_and_its_successor_adopts_what_lives(cloud: Cloud) -> None:
@@ -206,6 +249,7 @@ def test_down_ends_everything_keeps_the_state_and_the_next_verb_revives(cloud: C
     stopped = cloud.platform.down()
     assert [line.split(",")[0] for line in stopped] == [
         "titanic-dev: controller",
+        "titanic-dev: standby controller",
         "titanic-dev: router",
         "titanic-dev: replica r1 of blue",
     ]
@@ -221,8 +265,7 @@ def test_down_ends_everything_keeps_the_state_and_the_next_verb_revives(cloud: C
 
 def test_down_finds_what_the_state_does_not_know(cloud: Cloud) -> None:
     before = cloud.serve("dev")
-    assert before.controller
-    os.kill(before.controller.pid, signal.SIGKILL)
+    standby.end(cloud.platform.home, "titanic-dev", 2.0)
     state.path(cloud.platform.home, "titanic-dev").write_text("{not json")
     stopped = cloud.platform.down()
     assert "is damaged" in stopped[0]
@@ -313,6 +356,10 @@ def test_without_a_usable_haproxy_nothing_is_started(cloud: Cloud, monkeypatch: 
     with pytest.raises(PlatformError, match="not an executable file"):
         cloud.platform.create_endpoint("dev")
     assert cloud.platform.status() == []
+
+
+def _logged(cloud: Cloud) -> str:
+    return (cloud.platform.home.endpoint("titanic-dev") / channel.LOG).read_text()
 
 
 def _levels(cloud: Cloud, since: float) -> list[tuple[int, int]]:
