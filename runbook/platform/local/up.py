@@ -141,8 +141,8 @@ def _start(of: Home, name: str) -> Answer:
         except OSError:
             pass  # no controller, or one that does not take orders yet
         late = time.monotonic() > deadline
-        if late and endings == ENDINGS:
-            raise PlatformError(f"The controller of {name} did not start within {BOOT_S:.0f} s.", _log(of, name))
+        if endings == ENDINGS and (hangs or late):
+            raise PlatformError(f"The controller of {name} does not answer, {ENDINGS} times over.", _log(of, name))
         if hangs or late or not standby.locked(of, name):
             # What lives is of no use: hung, stopped, without its socket or its Python. Replicas and router stay.
             endings += 1

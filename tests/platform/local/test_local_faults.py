@@ -79,8 +79,8 @@ def test_a_deployment_that_could_not_start_heals_by_itself(cloud: Cloud) -> None
     os.killpg(before.replicas["r1"].process.pid, signal.SIGKILL)
     assert eventually(lambda: '"start failed"' in _logged(cloud), 100)
     snapshot.write_text(good)
-    assert eventually(lambda: cloud.state("dev").condition("blue") == "ready", 100)
-    assert cloud.post("dev").status == 200
+    assert eventually(lambda: cloud.post("dev").status == 200, 100)
+    assert cloud.state("dev").condition("blue") == "ready"
 
 
 def test_a_replica_killed_as_often_as_it_becomes_ready_is_no_failed_start(cloud: Cloud) -> None:
