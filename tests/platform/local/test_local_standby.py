@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import signal
 import subprocess
 import time
+from pathlib import Path
 
 import psutil
 import pytest
@@ -134,3 +136,24 @@ def test_a_stopped_router_is_restarted(cloud: Cloud) -> None:
     assert eventually(lambda: not process.alive(before.router), 100)
     assert eventually(lambda: process.alive(cloud.state("dev").router))
     assert eventually(lambda: cloud.post("dev").status == 200)
+
+
+@pytest.mark.skipif(not Path("/proc/locks").exists(), reason="needs Linux's list of locks")
+def test_a_standby_of_a_home_that_was_replaced_does_not_take_over(cloud: Cloud) -> None:
+    cloud.serve("dev")
+    cloud.platform.down()
+    standby.allow(cloud.platform.home, NAME)
+    lock = cloud.platform.home.endpoint(NAME) / standby.LOCK
+    with lock.open("r+") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        waiting = standby.start(cloud.platform.home, NAME)
+        assert eventually(lambda: _waits_for_a_lock(waiting.pid), 60)
+        lock.rename(lock.with_name("lock of the earlier home"))
+        lock.write_text("")
+    assert waiting.wait(60) == 0
+    assert cloud.state("dev").controller is None
+
+
+def _waits_for_a_lock(pid: int) -> bool:
+    with open("/proc/locks", encoding="utf-8") as file:
+        return any("->" in line and str(pid) in line.split() for line in file)
