@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ast
 import contextlib
+import fcntl
 import os
 import re
 import shutil
@@ -31,6 +32,7 @@ NAME = "runbook"
 START_SECONDS = 60
 # A socket's path has 107 bytes on Linux and 103 on macOS; mkdtemp and the names of the sockets add 21 of them.
 LONGEST_PLACE = 80
+PREFIX, HELD = "runbook-k-", "held"
 # What changes where Python finds its modules, or runs code of the user's before that of the notebook. ``GIT_`` is set by
 # git's hooks and would make every question about this checkout one about another repository.
 FOREIGN = re.compile(
@@ -75,22 +77,22 @@ class Engine(NBClientEngine):  # type: ignore[misc]
         """Execute a notebook; raises KernelUnusable, with the kernel's last words, when the kernel does not start."""
         wanted = ("on_cell_start", "on_cell_executed", "timeout_func", "iopub_timeout")
         traits = {name: options[name] for name in wanted}
-        with _folder() as folder, (folder / "log").open("wb") as log:
+        with private_folder() as place, (place / "log").open("wb") as log:
             # Sockets in this folder instead of ports: the channel of outputs asks nobody for a key.
             kernel = AsyncKernelManager(
                 kernel_name=kernel_name,
                 kernel_spec_manager=Specs(),
                 transport="ipc",
-                ip=str(folder / "s"),
-                connection_file=str(folder / "connection.json"),
+                ip=str(place / "s"),
+                connection_file=str(place / "connection.json"),
             )
             client = Client(nb_man, km=kernel, log=logger, startup_timeout=START_SECONDS, **traits)
             try:
-                client.execute(cleanup_kc=True, env=environment(folder), stdout=log, stderr=log)
+                client.execute(cleanup_kc=True, env=environment(place), stdout=log, stderr=log)
             except RuntimeError as error:
                 if client.started:
                     raise
-                raise KernelUnusable(f"The kernel did not start: {error}\n{_tail(folder / 'log')}".strip()) from error
+                raise KernelUnusable(f"The kernel did not start: {error}\n{_tail(place / 'log')}".strip()) from error
             finally:
                 # An interrupt while the kernel starts leaves the process to us.
                 if kernel.has_kernel:
@@ -105,7 +107,7 @@ def environment(folder: Path) -> dict[str, str]:
 
 
 @contextlib.contextmanager
-def _folder() -> Iterator[Path]:
+def private_folder() -> Iterator[Path]:
     """Make a folder that only this user can enter, with a path short enough for sockets; it is removed at the end."""
     places = [os.environ.get("XDG_RUNTIME_DIR", ""), tempfile.gettempdir(), "/tmp"]  # noqa: S108 - mkdtemp makes it private
     usable = [p for p in places if p and len(os.fsencode(p)) <= LONGEST_PLACE and os.access(p, os.W_OK | os.X_OK)]
@@ -114,11 +116,25 @@ def _folder() -> Iterator[Path]:
             f"No folder for the kernel's sockets: TMPDIR is {tempfile.gettempdir()!r}, expected one of at most "
             f"{LONGEST_PLACE} bytes that can be written. Set it, for example: export TMPDIR=/tmp"
         )
-    folder = Path(tempfile.mkdtemp(prefix="runbook-", dir=usable[0]))
-    try:
-        yield folder
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
+    _sweep(Path(usable[0]))
+    made = Path(tempfile.mkdtemp(prefix=PREFIX, dir=usable[0]))
+    with (made / "new").open("wb") as lock:
+        # Held as long as this process lives. It gets its name when it is held, so that no other run takes it before.
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        (made / "new").rename(made / HELD)
+        try:
+            yield made
+        finally:
+            shutil.rmtree(made, ignore_errors=True)
+
+
+def _sweep(place: Path) -> None:
+    """Remove the folders of runners that were killed: those of this user whose lock is held by no process."""
+    for held in place.glob(f"{PREFIX}*/{HELD}"):
+        with contextlib.suppress(OSError), held.open("rb") as lock:
+            if held.parent.lstat().st_uid == os.getuid():
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                shutil.rmtree(held.parent, ignore_errors=True)
 
 
 def _answer(answer: Mapping[str, Any]) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import stat
+import subprocess
 import sys
 import time
 from pathlib import Path
@@ -104,6 +105,26 @@ def test_no_port_carries_a_kernels_output_and_its_sockets_lie_in_a_folder_of_our
     assert ports == [] and connection["transport"] == "ipc" and Path(connection["ip"]).parent == Path(folder)
     assert not stat.S_IMODE(mode) & 0o077
     assert not Path(folder).exists()
+
+
+def test_what_a_killed_runner_left_is_removed_by_the_next_and_what_a_living_one_holds_stays(
+    build: Builder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
+    code = "import os, sys; from runbook import kernel\nwith kernel.private_folder() as made:\n    print(made, flush=True); "
+    lives = subprocess.Popen(
+        [sys.executable, "-c", f"{code}sys.stdin.read()"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    assert lives.stdin and lives.stdout
+    held = Path(lives.stdout.readline().strip())
+    killed = subprocess.run([sys.executable, "-c", f"{code}os.kill(os.getpid(), 9)"], capture_output=True, text=True)
+    left = Path(killed.stdout.strip())
+    assert left.exists()
+    build("20_train", HOLDS)
+    assert run().status == "passed"
+    assert not left.exists() and held.exists()
+    lives.communicate("", timeout=60)
+    assert not held.exists()
 
 
 def test_a_long_path_of_the_users_runtime_folder_is_no_place_for_sockets(
