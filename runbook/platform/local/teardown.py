@@ -27,13 +27,15 @@ class EndpointStatus:
     stage: str
     scoring_uri: str
     controller: int | None
+    standby: int | None
     router: int | None
     traffic: Mapping[str, int]
     deployments: tuple[DeploymentStatus, ...]
     note: str
 
     def __str__(self) -> str:
-        parts = [f"{self.name} at {self.scoring_uri}: controller {self.controller}, router {self.router}"]
+        controllers = f"controller {self.controller}, its standby {self.standby}"
+        parts = [f"{self.name} at {self.scoring_uri}: {controllers}, router {self.router}"]
         parts += [str(d) + f", {self.traffic.get(d.name, 0)} % of traffic" for d in self.deployments]
         return "; ".join(parts + ([self.note] if self.note else []))
 
@@ -109,11 +111,13 @@ def stop_endpoint(of: Home, name: str) -> list[str]:
 def status(of: Home) -> list[EndpointStatus]:
     """Return the endpoints of which something lives, by the state files and the process table; starts nothing."""
     names = sorted(p.parent.name for p in of.endpoints.glob("*/state.json"))
-    rows = [_status(known) for known in (_known(of, name) for name in names) if known is not None]
-    return [row for row in rows if row.controller or row.router or any(d.replicas for d in row.deployments)]
+    rows = [_status(of, known) for known in (_known(of, name) for name in names) if known is not None]
+    return [
+        row for row in rows if row.controller or row.standby or row.router or any(d.replicas for d in row.deployments)
+    ]
 
 
-def _status(known: Endpoint) -> EndpointStatus:
+def _status(of: Home, known: Endpoint) -> EndpointStatus:
     def deployment(name: str) -> DeploymentStatus:
         this = known.deployments[name]
         pids = tuple(r.process.pid for r in living.ready(name))
@@ -127,6 +131,7 @@ def _status(known: Endpoint) -> EndpointStatus:
         stage=known.stage,
         scoring_uri=known.scoring_uri,
         controller=_pid(known.controller),
+        standby=next((one.pid for one in standby.find(of, known.name) if one != known.controller), None),
         router=_pid(known.router),
         traffic=dict(known.traffic),
         deployments=tuple(deployment(name) for name in known.deployments),

@@ -76,8 +76,10 @@ def test_a_deployment_that_could_not_start_heals_by_itself(cloud: Cloud) -> None
     snapshot = next((cloud.platform.home.endpoint("titanic-dev") / "code").glob("*/score.py"))
     good = snapshot.read_text()
     snapshot.write_text("raise RuntimeError('broken on disk')")
-    os.killpg(before.replicas["r1"].process.pid, signal.SIGKILL)
+    # The scoring server ends by itself when a new worker fails: soon after ready, that is a failed start.
+    psutil.Process(before.replicas["r1"].process.pid).children()[0].kill()
     assert eventually(lambda: '"start failed"' in _logged(cloud), 100)
+    assert "replica r1 ended with exit code 3" in _logged(cloud)
     snapshot.write_text(good)
     assert eventually(lambda: cloud.post("dev").status == 200, 100)
     assert cloud.state("dev").condition("blue") == "ready"

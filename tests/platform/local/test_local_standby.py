@@ -47,8 +47,11 @@ def test_a_killed_controller_comes_back_by_itself_and_replaces_what_died_meanwhi
     # Nothing here asks the platform for anything: posts go straight to the router.
     assert eventually(lambda: cloud.post("dev").status == 200)
     assert eventually(lambda: pair(cloud) is not None)
-    now = cloud.state("dev")
+    now, found = cloud.state("dev"), pair(cloud)
     assert process.alive(now.controller) and now.controller != before.controller
+    shown = cloud.platform.status()[0]
+    assert found is not None
+    assert (shown.controller, shown.standby) == (found[0].pid, found[1].pid)
     assert (now.router, now.port) == (before.router, before.port)
     assert len(now.ready("blue")) == 1
 
