@@ -244,6 +244,8 @@ class Fleet:
                 await asyncio.wait({ended, hung}, return_when=asyncio.FIRST_COMPLETED)
             if not ended.done():
                 say("replica hangs", replica=one.id, deployment=one.deployment, reason=hung.result())
+                # Closed first, or the router could send its requests to the dead replica once more.
+                await self._tell_router(one, self.router.drain(one, 0))
                 process.kill_group(one.process)
             await ended
         finally:

@@ -100,7 +100,7 @@ def test_a_stopped_replica_is_replaced_and_a_busy_one_is_not_and_no_request_is_l
     before = cloud.serve("dev")
     os.killpg(before.replicas["r1"].process.pid, signal.SIGSTOP)
     with ThreadPoolExecutor(1) as pool:
-        sending = pool.submit(cloud.posts, "dev", 2, {"sleep": 10})
+        sending = pool.submit(cloud.posts, "dev", 2, {"sleep": 8})
         assert eventually(lambda: "r1" not in cloud.state("dev").replicas, 50)
         assert [reply.status for reply in sending.result()] == [200, 200]
     assert before.replicas["r2"] in cloud.state("dev").ready("blue")
