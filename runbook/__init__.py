@@ -17,7 +17,8 @@ def connect(target: str) -> Platform:
     Inside a step that the runner started it also shares the run's lock, so that no other run can begin while this
     kernel can still act.
     """
-    from runbook import handoff, lock, platform
+    from runbook import handoff, platform
+    from runbook.engine import lock
 
     # ONNX Runtime reports to its makers unless this stands before its first import, which notebooks do later.
     os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")

@@ -16,7 +16,7 @@ from typing import Any
 
 import click
 
-from runbook import text
+from runbook.engine import foreign_text
 from runbook.errors import RunbookError
 
 TARGET = click.option("--target", type=click.Choice(["local", "azure"]), default="local", show_default=True)
@@ -41,25 +41,25 @@ class Commands(click.Group):
         except RunbookError as error:
             if ctx.params.get("debug"):
                 raise
-            from runbook.masking import Mask
+            from runbook.engine.masking import Mask
 
             _say(f"Error: {Mask()(str(error))}", err=True)
             sys.exit(error.exit_code)
         except OSError as error:
             if ctx.params.get("debug") or error.errno not in (*NO_ROOM, *NO_RIGHT):
                 raise
-            from runbook import hint, repository
+            from runbook import hint, paths
 
             if error.errno in NO_RIGHT:
                 _say(
                     f"Error: {error.filename or 'a file'}: {error.strerror}. Let this user write there, or name other "
-                    f"folders: RUNBOOK_REPORTS is {repository.reports()}, RUNBOOK_HOME is {repository.home()}.",
+                    f"folders: RUNBOOK_REPORTS is {paths.reports()}, RUNBOOK_HOME is {paths.home()}.",
                     err=True,
                 )
                 sys.exit(1)
             # A run never goes on without its evidence, and this is the one error that keeps it from leaving any.
             _say(
-                f"Error: {error.strerror}: what a run must leave in {repository.reports()} and {repository.home()} could not "
+                f"Error: {error.strerror}: what a run must leave in {paths.reports()} and {paths.home()} could not "
                 "be written, so it is not done. Make room on the disk, then run the command again, or go on with: "
                 f"{hint.line('run', '--resume', 'RUN_ID')}",
                 err=True,
@@ -72,7 +72,7 @@ class Commands(click.Group):
 def main(debug: bool) -> None:
     """Take a model from data to a tested, autoscaled endpoint, by notebooks that leave reports."""
     log = logging.StreamHandler()
-    log.setFormatter(text.Formatter("%(levelname)s %(name)s: %(message)s"))
+    log.setFormatter(foreign_text.Formatter("%(levelname)s %(name)s: %(message)s"))
     logging.basicConfig(level=logging.DEBUG if debug else logging.ERROR, handlers=[log])
     # An interrupt leaves unfinished tasks of the kernel's client behind. asyncio would print a traceback for each.
     logging.getLogger("asyncio").setLevel(logging.DEBUG if debug else logging.CRITICAL)
@@ -108,7 +108,8 @@ def run(
 
     .venv/bin/runbook run all -p cv_repeats=2
     """
-    from runbook import artifact, hint, manifest, plan
+    from runbook import hint
+    from runbook.engine import ci_artifact, manifest, plan
 
     if resume:
         earlier = manifest.load(resume)
@@ -118,7 +119,7 @@ def run(
         plan_name, target, run_id = earlier.plan, earlier.target, resume
         files, overrides = earlier.values(files, overrides)
     if plan_name == "cd" and not resume:
-        source = source or artifact.latest_ci(target)
+        source = source or ci_artifact.latest_ci(target)
     _run(
         plan.Request(
             plan_name,
@@ -164,7 +165,7 @@ def step(
 
     .venv/bin/runbook step 95_rollback --stage prod
     """
-    from runbook import plan
+    from runbook.engine import plan
 
     this = plan.single(name, stage)
     half = "ci" if name in plan.CI else "cd" if this in plan.PLANS["cd"] else name
@@ -186,27 +187,28 @@ def plan_command(
     plan_name: str, target: str, files: tuple[Path, ...], overrides: tuple[str, ...], bodies: bool
 ) -> None:
     """Show what would run, with resolved parameters; changes nothing."""
-    from runbook import plan, show
+    from runbook.engine import plan, text
 
     request = plan.Request(plan_name, plan.PLANS[plan_name], target, "RUN_ID", _command(), None, files, overrides)
-    _say(show.plan(request.steps, plan.resolve(request)))
+    _say(text.plan(request.steps, plan.resolve(request)))
     if bodies:
-        _say(show.bodies(target))
+        _say(text.bodies(target))
 
 
 @main.command()
 def check() -> None:
     """Check notebooks, params, deployment files and pipelines."""
-    from runbook import anatomy, repository
+    from runbook import paths
+    from runbook.lint import notebooks
 
-    problems = anatomy.everything()
+    problems = notebooks.everything()
     for problem in problems:
         _say(problem, err=True)
     if problems:
         _say(f"{len(problems)} problem{'s' * (len(problems) != 1)}.", err=True)
         sys.exit(1)
     _say(
-        f"{len(list(repository.NOTEBOOKS.glob('*.ipynb')))} notebooks, params, deployment files and pipelines keep their rules."
+        f"{len(list(paths.NOTEBOOKS.glob('*.ipynb')))} notebooks, params, deployment files and pipelines keep their rules."
     )
 
 
@@ -220,23 +222,24 @@ def endpoint(stage: Any, target: str, as_json: bool, key: bool) -> None:
 
     curl -H "Authorization: Bearer $(.venv/bin/runbook endpoint prod --key)" ...
     """
-    from runbook import platform, show
+    from runbook import platform
+    from runbook.engine import text
 
     found = platform.open(target)
     if key:
         click.echo(found.keys(stage).primary)
     elif as_json:
-        click.echo(json.dumps(show.endpoint_fields(found, stage), indent=2))
+        click.echo(json.dumps(text.endpoint_fields(found, stage), indent=2))
     else:
-        _say(show.endpoint(found, stage))
+        _say(text.endpoint(found, stage))
 
 
 @main.command()
 def status() -> None:
     """Show what the local platform runs."""
-    from runbook import show
+    from runbook.engine import text
 
-    _say(show.status())
+    _say(text.status())
 
 
 @main.command()
@@ -254,14 +257,14 @@ def down() -> None:
 @click.argument("run_id")
 def report(run_id: str) -> None:
     """Render a run's pages again from its evidence."""
+    from runbook import paths
     from runbook import report as pages
-    from runbook import repository
 
-    folder = repository.run_folder(run_id)
+    folder = paths.run_folder(run_id)
     for result in sorted(folder.glob("*/result.json")):
         pages.step(result.parent, _say)
     _say(str(pages.run(folder, _say)))
-    pages.runs(repository.reports(), _say)
+    pages.runs(paths.reports(), _say)
 
 
 @main.command()
@@ -271,11 +274,12 @@ def verify(run: str) -> None:
 
     A PATH is a run's folder that was copied or downloaded, or the artifact that CI hands to CD.
     """
-    from runbook import artifact, manifest, repository, seal
+    from runbook import paths
+    from runbook.engine import ci_artifact, manifest, seal
 
     folder = manifest.place(run)
     if not (folder / seal.MANIFEST).exists() and (folder / "metadata").is_dir():
-        artifact.read(folder)
+        ci_artifact.read(folder)
         _say(f"The three files of {folder / 'metadata'} agree. An artifact has no digests: only a run's folder has.")
         return
     problems = manifest.verify(run)
@@ -285,30 +289,31 @@ def verify(run: str) -> None:
         sys.exit(1)
     this = manifest.read(folder)
     _say(f"{len(this.files)} files of {this.run_id} are as they were when it ended.")
-    if folder != repository.reports() / this.run_id:
+    if folder != paths.reports() / this.run_id:
         _say(f"This is a copy of that run: {folder}")
     _say(f"Without a digest, because they are rendered from those files: {', '.join(seal.VIEWS)}")
 
 
 def _say(said: str, err: bool = False) -> None:
-    click.echo(text.shown(said), err=err)
+    click.echo(foreign_text.shown(said), err=err)
 
 
 def _uncaught(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
     """Print the traceback of an error that is not ours as text from elsewhere, without secrets."""
-    from runbook.masking import Mask
+    from runbook.engine.masking import Mask
 
     _say(Mask()("".join(traceback.format_exception(kind, error, trace)).rstrip()), err=True)
 
 
 def _run(request: Any, closing: bool) -> None:
-    from runbook import plan, platform, show
-    from runbook.console import Terminal, outlast_reader
+    from runbook import platform
+    from runbook.engine import plan, text
+    from runbook.engine.progress import Terminal, outlast_reader
 
     outlast_reader()
     with Terminal() as terminal:
         this = plan.run(request, platform.open(request.target), terminal)
-    _say(show.closing(this, endpoints=closing))
+    _say(text.closing(this, endpoints=closing))
 
 
 def _command() -> str:

@@ -12,7 +12,7 @@ from typing import Any
 
 import jsonschema
 
-from runbook import hint, repository
+from runbook import hint, paths
 from runbook.errors import HandoffMissing, RunError, UsageError
 
 SCHEMA_VERSION = "1.1"
@@ -33,7 +33,7 @@ def save(step: str, run_id: str, stage: str | None = None, **values: Any) -> Pat
         "saved": dt.datetime.now(dt.UTC).isoformat(timespec="seconds"),
         "values": values,
     }
-    return write_json(repository.step_folder(run_id, step, stage) / "handoff.json", "handoff", document)
+    return write_json(paths.step_folder(run_id, step, stage) / "handoff.json", "handoff", document)
 
 
 def load(step: str, run_id: str, stage: str | None = None) -> dict[str, Any]:
@@ -41,7 +41,7 @@ def load(step: str, run_id: str, stage: str | None = None) -> dict[str, Any]:
 
     The run ``interactive`` reads what was left last: by itself, or by the latest green run that has left it.
     """
-    own = repository.step_folder(run_id, step, stage) / "handoff.json"
+    own = paths.step_folder(run_id, step, stage) / "handoff.json"
     path = _readable(own, run_id)
     values: dict[str, Any] = read_json(path, "handoff", hint.step(step, run_id, stage))["values"]
     return values
@@ -49,7 +49,7 @@ def load(step: str, run_id: str, stage: str | None = None) -> dict[str, Any]:
 
 def find(step: str, run_id: str, stage: str | None = None) -> dict[str, Any] | None:
     """Return the values that ``step`` left in this run, or None when it left none."""
-    path = repository.step_folder(run_id, step, stage) / "handoff.json"
+    path = paths.step_folder(run_id, step, stage) / "handoff.json"
     return load(step, run_id, stage) if path.exists() else None
 
 
@@ -116,7 +116,7 @@ def _readable(own: Path, run_id: str) -> Path:
     """Return the file to read: the run's own, or for ``interactive`` that of the latest green run when it is newer."""
     if run_id != INTERACTIVE:
         return own
-    name = own.relative_to(repository.run_folder(run_id))
+    name = own.relative_to(paths.run_folder(run_id))
     found = [path for run in _green_runs() if (path := run / name).exists()]
     if not found and not own.exists():
         command = hint.line("run", "all", *([] if _target == "local" else ["--target", _target]))
@@ -128,7 +128,7 @@ def _readable(own: Path, run_id: str) -> Path:
 def _green_runs() -> list[Path]:
     """Return the folders of the green runs on the target in use, newest first."""
     found = []
-    for path in repository.reports().glob("*/manifest.json"):
+    for path in paths.reports().glob("*/manifest.json"):
         if path.parent.is_symlink():
             continue  # latest: the same run a second time
         try:
@@ -144,12 +144,12 @@ def _green_runs() -> list[Path]:
 def _metadata(name: str, run_id: str) -> Path:
     if name not in METADATA:
         raise UsageError(f"metadata {name!r}: wanted one of {', '.join(METADATA)}.")
-    return repository.run_folder(run_id) / "metadata" / f"{name}.json"
+    return paths.run_folder(run_id) / "metadata" / f"{name}.json"
 
 
 @functools.cache
 def _validator(schema: str) -> jsonschema.Draft202012Validator:
-    document = json.loads((repository.SCHEMAS / f"{schema}.schema.json").read_text(encoding="utf-8"))
+    document = json.loads((paths.SCHEMAS / f"{schema}.schema.json").read_text(encoding="utf-8"))
     return jsonschema.Draft202012Validator(document)
 
 

@@ -15,7 +15,7 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
-from runbook import repository
+from runbook import paths
 
 FOLDER = "RUNBOOK_SIDE_CHANNEL"
 _SECRETS, _OPERATION = "secrets.jsonl", "operation.json"
@@ -27,7 +27,7 @@ def opened(target: str) -> Iterator[None]:
 
     The folder is readable by its owner only and is removed at the end. What a killed runner left is removed first.
     """
-    folder = repository.home() / "side-channel" / target
+    folder = paths.home() / "side-channel" / target
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(mode=0o700, parents=True)
     before = os.environ.get(FOLDER)

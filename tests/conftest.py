@@ -10,7 +10,8 @@ import nbformat
 import pytest
 from built import PARAMETERS, Builder
 
-from runbook import params, repository
+from runbook import paths
+from runbook.engine import params
 
 
 def pytest_configure() -> None:
@@ -39,7 +40,7 @@ def build(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Builder:
     """Returns a function that writes a small notebook under a step's name, into a notebooks folder of this test."""
     folder = tmp_path / "notebooks"
     folder.mkdir()
-    monkeypatch.setattr(repository, "NOTEBOOKS", folder)
+    monkeypatch.setattr(paths, "NOTEBOOKS", folder)
 
     def write(name: str, *code: str, extra: str = "", tagged: bool = True) -> Path:
         cells = [nbformat.v4.new_markdown_cell(f"# Try {name}\n\nA notebook of a test.", id="title")]

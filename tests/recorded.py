@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from runbook import handoff, report, repository
+from runbook import handoff, paths, report
 
 HEX = hashlib.sha256(b"titanic").hexdigest()
 COMMIT = "26e51d9f0c2b7a4e8d3c5b6a7988776655443322"
@@ -29,7 +29,7 @@ def result(run_id: str, name: str, stage: str | None, status: str, **fields: Any
         "cells_run": 9, "cells": 9, "error": None, "checks": [], "not_needed": None, "parameters": {}, "inputs": {},
         **fields,
     }  # fmt: skip
-    folder = repository.step_folder(run_id, name, stage)
+    folder = paths.step_folder(run_id, name, stage)
     handoff.write_json(folder / "result.json", "result", document)
     return folder
 
@@ -51,8 +51,8 @@ def manifest(run_id: str, steps: Sequence[tuple[str, str | None, str]], /, **fie
         "host": "build-7", "python": "3.11.7", "commit": COMMIT, "dirty": False, "source_run": None, "steps": rows,
         "endpoints": [], "files": {}, **fields,
     }  # fmt: skip
-    handoff.write_json(repository.run_folder(run_id) / "manifest.json", "manifest", document)
-    return repository.run_folder(run_id)
+    handoff.write_json(paths.run_folder(run_id) / "manifest.json", "manifest", document)
+    return paths.run_folder(run_id)
 
 
 def endpoint(stage: str, version: str | None, previous: str | None = None, **fields: Any) -> dict[str, Any]:
@@ -117,7 +117,7 @@ def quoted(text: str) -> str:
 
 def folder(run_id: str) -> Path:
     """Return the folder of a run."""
-    return repository.reports() / run_id
+    return paths.reports() / run_id
 
 
 def save_handoff(run_id: str, name: str, stage: str | None, **values: Any) -> Path:

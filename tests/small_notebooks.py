@@ -12,10 +12,11 @@ import pytest
 from pages import SCRIPT
 from recorded import HEX
 
-from runbook import repository, step
-from runbook.events import EventLog
-from runbook.masking import Mask
-from runbook.step import Limits, Result, Step
+from runbook import paths
+from runbook.engine import step
+from runbook.engine.event_log import EventLog
+from runbook.engine.masking import Mask
+from runbook.engine.step import Limits, Result, Step
 
 PARAMETERS = """target: str = "local"  # where things happen, local|azure
 stage: str = "dev"  # what is released to, dev|prod
@@ -111,7 +112,7 @@ def executed(folder: Path, run_id: str) -> Iterator[Path]:
     """Run every notebook of STEPS once, in ``folder``; reports go there as long as the context lasts."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("RUNBOOK_REPORTS", str(folder))
-        patch.setattr(repository, "NOTEBOOKS", folder / "notebooks")
+        patch.setattr(paths, "NOTEBOOKS", folder / "notebooks")
         for name, (title, *cells) in STEPS.items():
             notebook(name, title, *cells)
             execute(name, None, run_id)
@@ -136,7 +137,7 @@ def notebook(name: str, title: str, *cells: str, changes: str = "nothing", note:
     made.append(nbformat.v4.new_markdown_cell("## Summary\n\nEvery check of this step.", id="summary-note"))
     made.append(nbformat.v4.new_code_cell("# Show every check of this step\nsummary()", id="summary"))
     kernel = {"name": "python3", "display_name": "Python 3", "language": "python"}
-    path = repository.NOTEBOOKS / f"{name}.ipynb"
+    path = paths.NOTEBOOKS / f"{name}.ipynb"
     path.parent.mkdir(parents=True, exist_ok=True)
     nbformat.write(nbformat.v4.new_notebook(cells=made, metadata={"kernelspec": kernel}), path)
     return path
@@ -145,7 +146,7 @@ def notebook(name: str, title: str, *cells: str, changes: str = "nothing", note:
 def execute(name: str, stage: str | None, run_id: str, cell_seconds: float = 60) -> Result:
     """Run a notebook as the runner does; leaves executed.ipynb and result.json in the step's folder."""
     mask = Mask()
-    log = EventLog(repository.run_folder(run_id) / "events.jsonl", run_id, mask)
+    log = EventLog(paths.run_folder(run_id) / "events.jsonl", run_id, mask)
     limits = Limits(cell_seconds, time.monotonic() + 120)
     given = {"target": "local", "run_id": run_id, **({"stage": stage} if stage else {})}
     return step.run(Step(name, stage), "local", run_id, given, {"notebook": HEX}, limits, log, mask, lambda *_: None)

@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from runbook import repository
+from runbook import paths
 from runbook.platform import files
 
-PAGE = (repository.ROOT / "docs" / "from-the-article.md").read_text()
+PAGE = (paths.ROOT / "docs" / "from-the-article.md").read_text()
 ROWS = [[cell.strip() for cell in line.strip("|").split("|")] for line in PAGE.splitlines() if line.startswith("| ")]
 
 DEPLOYMENT_LEAVES = [
@@ -57,8 +57,8 @@ def test_every_file_and_notebook_the_page_points_at_exists() -> None:
     }
     steps = {m for r in ROWS for m in re.findall(r"`(\d\d_\w+)`", r[1])}
     assert len(named) > 10 and len(steps) > 8
-    assert [n for n in sorted(named) if not (repository.ROOT / n).exists()] == []
-    assert [s for s in sorted(steps) if not (repository.NOTEBOOKS / f"{s}.ipynb").exists()] == []
+    assert [n for n in sorted(named) if not (paths.ROOT / n).exists()] == []
+    assert [s for s in sorted(steps) if not (paths.NOTEBOOKS / f"{s}.ipynb").exists()] == []
 
 
 @pytest.fixture(scope="module")
@@ -73,7 +73,7 @@ def bodies() -> dict[str, Any]:
 
     found = {}
     for stage in ("dev", "prod"):
-        folder = repository.DEPLOYMENT / stage
+        folder = paths.DEPLOYMENT / stage
         found[stage] = body(load_online_deployment(folder / "deployment.yml")._to_rest_object(location="eastus"))
         endpoint = load_online_endpoint(folder / "endpoint.yml")
         found[f"{stage} endpoint"] = body(endpoint._to_rest_online_endpoint(location="eastus"))

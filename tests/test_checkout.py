@@ -14,7 +14,7 @@ import pytest
 from built import checkout
 from nbclient import NotebookClient
 
-from runbook import repository
+from runbook import paths
 
 NOTEBOOK = "notebooks/99_teardown.ipynb"
 
@@ -29,7 +29,7 @@ def git(folder: Path, *words: str) -> str:
 @pytest.fixture
 def clone(tmp_path: Path) -> Path:
     """Returns a repository with the working tree in one commit, and an environment to start the filter in."""
-    folder = checkout(repository.ROOT, tmp_path / "a clone")
+    folder = checkout(paths.ROOT, tmp_path / "a clone")
     git(folder, "init", "--quiet")
     git(folder, "add", "--all")
     git(folder, "commit", "--quiet", "-m", "all")
@@ -103,15 +103,15 @@ def test_a_filter_that_cannot_start_loses_no_edit(clone: Path, ran: nbformat.Not
 
 
 def test_the_committed_notebooks_are_what_the_filter_makes_of_them() -> None:
-    script = repository.ENVIRONMENT_SETUP / "clean_notebook.py"
-    for path in sorted(repository.NOTEBOOKS.glob("*.ipynb")):
+    script = paths.ENVIRONMENT_SETUP / "clean_notebook.py"
+    for path in sorted(paths.NOTEBOOKS.glob("*.ipynb")):
         done = subprocess.run([sys.executable, str(script)], input=path.read_bytes(), capture_output=True, timeout=60)
         assert done.stdout == path.read_bytes(), path.name
 
 
 @pytest.mark.parametrize("content", [b"no notebook", b"[1]", b'{"cells": 1}', b"\xff\xfe", b'{"cells": [1]}', b""])
 def test_what_is_no_notebook_passes_the_filter_unchanged(content: bytes) -> None:
-    script = repository.ENVIRONMENT_SETUP / "clean_notebook.py"
+    script = paths.ENVIRONMENT_SETUP / "clean_notebook.py"
     done = subprocess.run([sys.executable, str(script)], input=content, capture_output=True, timeout=60)
     assert (done.returncode, done.stdout) == (0, content)
 
@@ -130,8 +130,8 @@ def test_make_says_of_windows_line_endings_what_happened_and_the_command_mends_i
     done = subprocess.run(["make", "setup"], cwd=clone, capture_output=True, text=True, timeout=60)
     assert done.returncode != 0
     assert "This checkout has Windows line endings (CRLF)" in done.stderr and "bash\\r" not in done.stderr
-    assert repository.RENEW_CHECKOUT in done.stderr
-    subprocess.run(["bash", "-c", repository.RENEW_CHECKOUT], cwd=clone, check=True, timeout=60)
+    assert paths.RENEW_CHECKOUT in done.stderr
+    subprocess.run(["bash", "-c", paths.RENEW_CHECKOUT], cwd=clone, check=True, timeout=60)
     script = clone / "environment_setup" / "install-requirements.sh"
     assert b"\r" not in script.read_bytes() and os.access(script, os.X_OK)
     assert git(clone, "status", "--porcelain") == ""

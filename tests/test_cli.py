@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from runbook import lock, manifest, repository
+from runbook import paths
+from runbook.engine import lock, manifest
 
 COMMAND = str(Path(sys.executable).with_name("runbook"))
 
@@ -26,7 +27,7 @@ def test_plan_shows_every_step_with_its_values_and_changes_nothing() -> None:
     out, _ = run("plan", "all", "-p", "cv_repeats=2")
     assert out.index("10_create_compute") < out.index("90_release-dev") < out.index("90_release-prod")
     assert "cv_repeats: 2" in out and "compute_name: 'titanic-train'" in out
-    assert not repository.reports().exists() and not repository.home().exists()
+    assert not paths.reports().exists() and not paths.home().exists()
 
 
 @pytest.mark.parametrize(
@@ -87,8 +88,8 @@ def test_status_and_down_with_nothing_running_say_so() -> None:
 
 def test_a_step_alone_leaves_a_run_with_its_report() -> None:
     out, _ = run("step", "10_create_compute", "--run-id", "alone")
-    page = repository.run_folder("alone") / "10_create_compute" / "report.html"
-    assert page.exists() and str(repository.run_folder("alone") / "index.html") in out
+    page = paths.run_folder("alone") / "10_create_compute" / "report.html"
+    assert page.exists() and str(paths.run_folder("alone") / "index.html") in out
     assert "as they were when it ended" in run("verify", "alone")[0]
     page.write_text(page.read_text().replace("Passed", "Excellent"))
     assert "10_create_compute/report.html was changed after the run" in run("verify", "alone", wanted=1)[1]
@@ -102,16 +103,16 @@ def test_a_resumed_run_takes_the_values_again_that_it_was_given(
     file = tmp_path / "short.yml"
     file.write_text("cv_repeats: 1\n")
     run("run", "ci", "--run-id", "r1", "-f", str(file), "-p", "sealed_max_log_loss=0.0001", wanted=1)
-    before = (repository.run_folder("r1") / "20_train" / "result.json").read_bytes()
+    before = (paths.run_folder("r1") / "20_train" / "result.json").read_bytes()
     out, err = run("run", "--resume", "r1", wanted=1)
     assert "runbook run --resume r1" in err and "20_train: passed in this run already" in out
-    assert (repository.run_folder("r1") / "20_train" / "result.json").read_bytes() == before
+    assert (paths.run_folder("r1") / "20_train" / "result.json").read_bytes() == before
 
 
 def test_a_step_without_its_handoff_names_the_step_to_run_and_leaves_a_report() -> None:
     out, err = run("step", "30_evaluate", "--run-id", "alone", wanted=1)
     assert "runbook step 20_train --run-id alone" in err
-    assert (repository.run_folder("alone") / "30_evaluate" / "report.html").exists()
+    assert (paths.run_folder("alone") / "30_evaluate" / "report.html").exists()
 
 
 def test_the_checkout_keeps_its_own_rules() -> None:
@@ -134,19 +135,19 @@ def test_a_hang_up_interrupts_a_run_which_leaves_its_evidence(nohup: bool, tmp_p
     )
     os.close(terminal)
     deadline = time.monotonic() + 120
-    while not (repository.run_folder("r1") / "10_create_compute").exists():
+    while not (paths.run_folder("r1") / "10_create_compute").exists():
         assert time.monotonic() < deadline and process.poll() is None
         time.sleep(0.02)
     os.close(controller)
     process.send_signal(signal.SIGHUP)
     assert process.wait(timeout=120) == (0 if nohup else 1)
     assert manifest.load("r1").status == ("passed" if nohup else "cancelled")
-    assert manifest.verify("r1") == [] and (repository.run_folder("r1") / "index.html").exists()
+    assert manifest.verify("r1") == [] and (paths.run_folder("r1") / "index.html").exists()
 
 
 @pytest.mark.slow
 def test_an_interrupt_in_the_middle_of_a_cell_is_said_in_words_without_a_traceback(tmp_path: Path) -> None:
-    words = [COMMAND, "run", "ci", "--run-id", "r1", "-f", str(repository.PARAMS / "test.yml")]
+    words = [COMMAND, "run", "ci", "--run-id", "r1", "-f", str(paths.PARAMS / "test.yml")]
     environment = os.environ | {"TF_BUILD": "True"}  # in a pipeline every cell is a line
     process = subprocess.Popen(
         words, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=tmp_path

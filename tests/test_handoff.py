@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import recorded
 
-from runbook import handoff, repository
+from runbook import handoff, paths
 from runbook.errors import HandoffMissing, RunError, UsageError
 
 DECISION = {
@@ -117,13 +117,13 @@ def test_a_file_that_is_no_object_is_refused(content: bytes, words: str) -> None
 def test_metadata_that_breaks_its_schema_is_not_written() -> None:
     with pytest.raises(RunError, match=r"decision\.json: decision: 'maybe' is not one of"):
         handoff.save_metadata("decision", "r1", {**DECISION, "decision": "maybe"})
-    assert not (repository.run_folder("r1") / "metadata" / "decision.json").exists()
+    assert not (paths.run_folder("r1") / "metadata" / "decision.json").exists()
 
 
 def test_nan_is_not_written() -> None:
     with pytest.raises(ValueError, match="Out of range float"):
         handoff.save("20_train", "r1", loss=float("nan"))
-    assert list(repository.step_folder("r1", "20_train").iterdir()) == []
+    assert list(paths.step_folder("r1", "20_train").iterdir()) == []
 
 
 def test_metadata_comes_back_as_it_was_saved() -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 import nbformat
 import pytest
 
-from runbook import hint, repository
+from runbook import hint, paths
 
 # A command of ours without the folder it lies in, which no shell finds: the environment is not on PATH.
 BARE = re.compile(r"(?<![\w/.])runbook (run|step|plan|check|endpoint|status|down|report|verify)\b")
@@ -31,9 +31,9 @@ def shown(path: Path) -> list[str]:
 
 
 PLACES = [
-    *sorted((repository.ROOT / "runbook").rglob("*.py")),
-    *sorted((repository.ROOT / "runbook" / "report" / "templates").glob("*.j2")),
-    *sorted(repository.NOTEBOOKS.glob("*.ipynb")),
+    *sorted((paths.ROOT / "runbook").rglob("*.py")),
+    *sorted((paths.ROOT / "runbook" / "report" / "templates").glob("*.j2")),
+    *sorted(paths.NOTEBOOKS.glob("*.ipynb")),
 ]
 
 
@@ -49,5 +49,5 @@ def test_a_hint_is_a_command_that_can_be_pasted_in_the_checkout() -> None:
 
 
 def test_the_command_stands_where_the_setup_puts_it() -> None:
-    setup = (repository.ENVIRONMENT_SETUP / "install-requirements.sh").read_text(encoding="utf-8")
+    setup = (paths.ENVIRONMENT_SETUP / "install-requirements.sh").read_text(encoding="utf-8")
     assert f"[ -x {hint.RUNBOOK} ]" in setup

@@ -10,10 +10,10 @@ from pathlib import Path
 import nbformat
 import pytest
 
-from runbook import repository
-from runbook.anatomy import OWN_MODULES
+from runbook import paths
+from runbook.lint.notebooks import OWN_MODULES
 
-PACKAGE = repository.ROOT / "runbook"
+PACKAGE = paths.ROOT / "runbook"
 ENGINE = {
     "cli",
     "console",
@@ -75,7 +75,7 @@ def test_errors_imports_nothing_of_ours() -> None:
     assert imported(PACKAGE / "errors.py") == set()
 
 
-@pytest.mark.parametrize("path", sorted(repository.NOTEBOOKS.glob("*.ipynb")), ids=lambda p: p.stem)
+@pytest.mark.parametrize("path", sorted(paths.NOTEBOOKS.glob("*.ipynb")), ids=lambda p: p.stem)
 def test_a_notebook_imports_of_ours_only_what_notebooks_use(path: Path) -> None:
     found: set[str] = set()
     for cell in nbformat.read(path, as_version=4).cells:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from runbook import repository
+from runbook import paths
 
 PYTHON = """#!/bin/bash
 if [ "$1 $2" = "-m venv" ]; then mkdir -p .venv/bin && cp "$0" .venv/bin/python; exit; fi
@@ -28,7 +28,7 @@ def install(tree: Path, uv: str) -> list[str]:
     """Run the script in a copy of the tree's two files and return what pip and uv were asked."""
     (tree / "environment_setup").mkdir(parents=True)
     for name in ("environment_setup/install-requirements.sh", "environment_setup/requirements.lock", "pyproject.toml"):
-        shutil.copy(repository.ROOT / name, tree / name)
+        shutil.copy(paths.ROOT / name, tree / name)
     stub = tree / "python-stub"
     stub.write_text(PYTHON.format(real=sys.executable, uv=uv))
     stub.chmod(0o755)
@@ -54,7 +54,7 @@ def test_everything_from_a_registry_is_installed_with_the_hashes_of_the_lock(tmp
 def test_uv_is_held_to_its_own_entry_of_the_lock(tmp_path: Path) -> None:
     install(tmp_path / "tree", "yes")
     first, *hashes = (tmp_path / "tree" / "uv-entry.txt").read_text().splitlines()
-    lock = (repository.ENVIRONMENT_SETUP / "requirements.lock").read_text()
+    lock = (paths.ENVIRONMENT_SETUP / "requirements.lock").read_text()
     assert first.startswith("uv==") and lock.count(f"\n{first}\n") == 1
     assert len(hashes) > 1 and all(re.fullmatch(r"    --hash=sha256:[0-9a-f]{64}( \\)?", line) for line in hashes)
     assert not hashes[-1].endswith("\\") and all(line.endswith("\\") for line in [first, *hashes[:-1]])

@@ -5,9 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from runbook import lock, ownership, repository
+from runbook import ownership, paths
+from runbook.engine import lock
 from runbook.errors import PlatformError
-from runbook.platform.local import home
+from runbook.platform.local import state_dir
 
 
 def test_a_missing_folder_is_made_for_its_owner_only(tmp_path: Path) -> None:
@@ -54,10 +55,10 @@ def test_a_link_anywhere_in_the_home_is_refused_and_nothing_outside_changes(tmp_
     inside.symlink_to(outside)
 
     with pytest.raises(PlatformError, match=f"{place} is a symbolic link to {outside}"):
-        home.open_home(tmp_path / "home")
+        state_dir.open_home(tmp_path / "home")
     with pytest.raises(PlatformError, match="symbolic link"), lock.hold("local", "r1", "runbook run"):
         pass
-    assert repository.home() == tmp_path / "home"
+    assert paths.home() == tmp_path / "home"
     assert outside.read_text() == "mine"
 
 

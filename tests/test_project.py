@@ -7,17 +7,17 @@ import tomllib
 
 import pytest
 
-from runbook import repository
+from runbook import paths
 
-PROJECT = tomllib.loads((repository.ROOT / "pyproject.toml").read_text())
-LOCK = (repository.ENVIRONMENT_SETUP / "requirements.lock").read_text()
+PROJECT = tomllib.loads((paths.ROOT / "pyproject.toml").read_text())
+LOCK = (paths.ENVIRONMENT_SETUP / "requirements.lock").read_text()
 
 
 @pytest.mark.parametrize(
     "name", ["notebooks", "params", "deployment", "environment_setup", "reports", "tests", "README.md"]
 )
 def test_the_seven_top_level_names_exist(name: str) -> None:
-    assert (repository.ROOT / name).exists()
+    assert (paths.ROOT / name).exists()
 
 
 @pytest.mark.parametrize(
@@ -31,7 +31,7 @@ def test_the_seven_packages_are_direct_dependencies(name: str) -> None:
 def test_every_direct_dependency_says_why_it_is_there() -> None:
     lines = [
         line.strip()
-        for line in (repository.ROOT / "pyproject.toml").read_text().splitlines()
+        for line in (paths.ROOT / "pyproject.toml").read_text().splitlines()
         if re.match(r'^\s+"[a-z0-9-]+(\[[a-z,]+\])?[<>=!~]', line) or re.match(r'^\s+"types-', line)
     ]
     assert len(lines) > 30

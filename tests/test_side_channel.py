@@ -11,11 +11,12 @@ from pathlib import Path
 import pytest
 from built import HOLDS, Builder
 
-from runbook import repository, side_channel, step
-from runbook.events import EventLog
-from runbook.masking import Mask
+from runbook import paths, side_channel
+from runbook.engine import step
+from runbook.engine.event_log import EventLog
+from runbook.engine.masking import Mask
+from runbook.engine.step import Limits, Result, Step
 from runbook.platform.base import Keys
-from runbook.step import Limits, Result, Step
 
 KEY = "an-endpoint-key-0123456789"
 READS_KEYS = f"from runbook.platform.base import Keys\nkeys = Keys({KEY!r}, {KEY[::-1]!r})"
@@ -33,7 +34,7 @@ def channel(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def run(cell_seconds: float = 60) -> Result:
     mask = Mask(side_channel.secrets)
-    log = EventLog(repository.run_folder("r1") / "events.jsonl", "r1", mask)
+    log = EventLog(paths.run_folder("r1") / "events.jsonl", "r1", mask)
     limits = Limits(cell_seconds, time.monotonic() + 120)
     with side_channel.opened("local"):
         return step.run(Step("20_train", None), "local", "r1", {}, {}, limits, log, mask, lambda *_: None)
@@ -43,7 +44,7 @@ def test_a_key_that_a_platform_reads_in_a_kernel_reaches_no_file(build: Builder,
     build("20_train", READS_KEYS, "print(keys.primary, keys.secondary)", "raise ValueError('refused ' + keys.primary)")
     result = run()
     assert result.error and result.error["message"] == "refused [masked]"
-    files = [p for p in repository.run_folder("r1").rglob("*") if p.is_file()]
+    files = [p for p in paths.run_folder("r1").rglob("*") if p.is_file()]
     assert len(files) >= 3
     for path in files:
         assert KEY not in path.read_text(errors="replace"), path
@@ -54,8 +55,8 @@ def test_the_channel_is_private_while_the_run_lasts_and_gone_after_it(channel: P
     with side_channel.opened("local"):
         Keys(KEY, KEY[::-1])
         assert side_channel.secrets() == [KEY, KEY[::-1]]
-        paths = [channel, *channel.iterdir()]
-        assert [stat.S_IMODE(p.stat().st_mode) & 0o077 for p in paths] == [0, 0]
+        found = [channel, *channel.iterdir()]
+        assert [stat.S_IMODE(p.stat().st_mode) & 0o077 for p in found] == [0, 0]
     assert not channel.exists()
     assert side_channel.secrets() == []
 

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from runbook import params, repository, strict_yaml
+from runbook import paths, strict_yaml
+from runbook.engine import params
 from runbook.errors import AnatomyError, ParamsError
 from runbook.platform import files
 
@@ -21,7 +22,7 @@ def base(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A params folder of this test; returns its base.yml."""
     for name in ("base", "local", "azure", "dev", "prod"):
         (tmp_path / f"{name}.yml").write_text("")
-    monkeypatch.setattr(repository, "PARAMS", tmp_path)
+    monkeypatch.setattr(paths, "PARAMS", tmp_path)
     return tmp_path / "base.yml"
 
 
@@ -89,7 +90,7 @@ def test_a_deployment_file_with_a_key_twice_is_refused(tmp_path: Path) -> None:
 
 def test_every_file_of_the_checkout_means_the_same_strictly_read() -> None:
     paths = [
-        p for folder in ("params", "deployment", "environment_setup") for p in (repository.ROOT / folder).rglob("*.yml")
+        p for folder in ("params", "deployment", "environment_setup") for p in (paths.ROOT / folder).rglob("*.yml")
     ]
     assert len(paths) > 8
     for path in paths:

@@ -9,7 +9,8 @@ from typing import Any
 
 import nbformat
 
-from runbook import anatomy, repository
+from runbook import paths
+from runbook.lint import notebooks
 
 WANTED = ("table", "fields", "rows", "outcomes", "baselines", "candidates")
 
@@ -28,11 +29,11 @@ def cells(notebook: Path | None = None) -> dict[str, Any]:
 
 def kinds(notebook: Path | None = None) -> list[str]:
     """Return the names of the candidates, read from the cell without running it."""
-    return anatomy.candidates(_document(notebook))
+    return notebooks.candidates(_document(notebook))
 
 
 def _document(notebook: Path | None) -> Any:
-    return nbformat.read(notebook or repository.NOTEBOOKS / "20_train.ipynb", as_version=4)
+    return nbformat.read(notebook or paths.NOTEBOOKS / "20_train.ipynb", as_version=4)
 
 
 def _sources(notebook: Path | None) -> list[str]:

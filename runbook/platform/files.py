@@ -6,7 +6,7 @@ import hashlib
 from pathlib import Path
 from typing import Any
 
-from runbook import repository, strict_yaml
+from runbook import paths, strict_yaml
 from runbook.errors import AnatomyError
 
 # Where an Azure ML workspace is; read by the platform itself, so that no notebook has to pass it on.
@@ -25,7 +25,7 @@ def read(path: Path) -> dict[str, Any]:
 
 def coordinates() -> dict[str, str]:
     """Return where the workspace is, as far as params/azure.yml says; raises AnatomyError for what is not text."""
-    document = read(repository.PARAMS / "azure.yml")
+    document = read(paths.PARAMS / "azure.yml")
     found = {name: document[name] for name in COORDINATES if document.get(name) is not None}
     for name, value in found.items():
         if not isinstance(value, str):
@@ -35,27 +35,27 @@ def coordinates() -> dict[str, str]:
 
 def endpoint(stage: str) -> dict[str, Any]:
     """Return deployment/<stage>/endpoint.yml."""
-    return read(repository.DEPLOYMENT / stage / "endpoint.yml")
+    return read(paths.DEPLOYMENT / stage / "endpoint.yml")
 
 
 def deployment(stage: str) -> dict[str, Any]:
     """Return deployment/<stage>/deployment.yml."""
-    return read(repository.DEPLOYMENT / stage / "deployment.yml")
+    return read(paths.DEPLOYMENT / stage / "deployment.yml")
 
 
 def compute() -> dict[str, Any]:
     """Return environment_setup/compute.yml."""
-    return read(repository.ENVIRONMENT_SETUP / "compute.yml")
+    return read(paths.ENVIRONMENT_SETUP / "compute.yml")
 
 
 def cluster() -> dict[str, Any]:
     """Return environment_setup/cluster.yml."""
-    return read(repository.ENVIRONMENT_SETUP / "cluster.yml")
+    return read(paths.ENVIRONMENT_SETUP / "cluster.yml")
 
 
 def shipped(stage: str) -> list[Path]:
     """Return the files that make a deployment of this stage what it is, sorted by path."""
-    folder = repository.DEPLOYMENT
+    folder = paths.DEPLOYMENT
     common = [p for p in folder.iterdir() if p.is_file() and not p.name.startswith(".")]
     return sorted(common + [folder / stage / "endpoint.yml", folder / stage / "deployment.yml"])
 
@@ -64,6 +64,6 @@ def code_digest(stage: str) -> str:
     """Return sha256 over names and bytes of everything shipped to this stage: same digest, same deployment."""
     digest = hashlib.sha256()
     for path in shipped(stage):
-        digest.update(str(path.relative_to(repository.DEPLOYMENT)).encode() + b"\0")
+        digest.update(str(path.relative_to(paths.DEPLOYMENT)).encode() + b"\0")
         digest.update(hashlib.sha256(path.read_bytes()).digest())
     return digest.hexdigest()

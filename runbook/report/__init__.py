@@ -11,7 +11,7 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
-from runbook.report import evidence, junit, page, plain, run_list, run_page, step_page, summary, words
+from runbook.report import evidence, format, junit, page, plain, run_list, run_page, step_page, summary
 
 Note = Callable[[str], None]
 
@@ -73,7 +73,7 @@ def _draw(path: Path, render: Callable[[], str], spare: Callable[[str], str], no
         text = render()
     except Exception as error:
         # What notebooks put out is beyond our control, and so is what the libraries that draw it make of it.
-        problem = words.short(f"{type(error).__name__}: {error}", 200)
+        problem = format.short(f"{type(error).__name__}: {error}", 200)
         note(f"{path} could not be drawn in full: {problem}. The verdict stands.")
         text = spare(problem)
     return page.write(path, text)

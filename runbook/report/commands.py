@@ -7,7 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from runbook import hint, lock, release
+from runbook import hint, release
+from runbook.engine import lock
 from runbook.report import evidence
 from runbook.report.evidence import GREEN, Run, StepRun
 

@@ -11,7 +11,7 @@ from typing import Any
 from runbook import handoff, hint
 from runbook.check import Check
 from runbook.errors import RunError
-from runbook.report import words
+from runbook.report import format
 
 GREEN = ("passed", "not_needed")
 STRESS = "80_stress_test"
@@ -73,7 +73,7 @@ class StepRun:
     @property
     def name(self) -> str:
         """The step in words, such as "stress test, prod"."""
-        return words.step_name(self.step, self.stage)
+        return format.step_name(self.step, self.stage)
 
 
 @dataclass(frozen=True)
@@ -265,5 +265,5 @@ def _listed(folder: Path, row: Mapping[str, Any]) -> StepRun:
 
 
 def _began(this: Run) -> float:
-    found = words.moment(this.manifest["started"])
+    found = format.moment(this.manifest["started"])
     return found.timestamp() if found else 0.0

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from runbook.report import notebook, words
+from runbook.report import format, notebook
 from runbook.report.evidence import Run
 
 # How limits are named, such as max_p99_ms and cv_min_accuracy.
@@ -49,7 +49,7 @@ def sentence(values: list[Given]) -> str:
     names = list(dict.fromkeys(value.name for value in values))
     verb = "differs" if len(names) == 1 else "differ"
     first = [*names[:3], *(["more"] if len(names) > 3 else [])]
-    return f"{words.count(len(names), 'value')} {verb} from the plain command's: {words.listing(first)}."
+    return f"{format.count(len(names), 'value')} {verb} from the plain command's: {format.listing(first)}."
 
 
 def _key(row: Mapping[str, Any]) -> tuple[str, str, str, str]:

@@ -13,7 +13,7 @@ import nbformat
 from markupsafe import Markup
 from nbconvert.filters import Highlight2HTML
 
-from runbook.report import markup, outputs, words
+from runbook.report import format, markup, outputs
 from runbook.report.evidence import StepRun
 from runbook.report.markup import Removed
 from runbook.report.outputs import Output
@@ -69,7 +69,7 @@ def read(path: Path, result: StepRun) -> Story:
         nbformat.validate(notebook)
     except (ValueError, KeyError, AttributeError, TypeError, OSError, nbformat.ValidationError) as error:
         return Story(
-            problem=f"executed.ipynb can not be read ({words.short(str(error), 120)}); this page is made from result.json alone."
+            problem=f"executed.ipynb can not be read ({format.short(str(error), 120)}); this page is made from result.json alone."
         )
     return _story(notebook, result)
 

@@ -14,7 +14,7 @@ from nbconvert.filters import ansi2html
 from nbconvert.filters.markdown_mistune import markdown2html_mistune
 
 from runbook.check import MIME, NOT_NEEDED_MIME, Check, Status
-from runbook.report import markup, words
+from runbook.report import format, markup
 from runbook.report.markup import Removed
 
 # Above this size an output is cut to its head and tail; the executed notebook beside the page keeps all of it.
@@ -62,7 +62,7 @@ def _drawn(output: Mapping[str, Any], removed: Removed) -> Output | None:
             output.get("text") or "\n".join(output.get("traceback", [])) or output.get("data", {}).get("text/plain", "")
         )
         note = f"(This output could not be drawn: {type(error).__name__}. It is shown as text.)"
-        plain = escape(words.printable(f"{_cut(str(text))}\n{note}"))
+        plain = escape(format.printable(f"{_cut(str(text))}\n{note}"))
         kind: Kind = "error" if output["output_type"] == "error" else "text"
         return Output(kind, plain, str(output.get("evalue", "")), str(output.get("ename", "")))
 

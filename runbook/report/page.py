@@ -11,7 +11,7 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from runbook.report import words
+from runbook.report import format
 
 TEMPLATES = Path(__file__).parent / "templates"
 
@@ -46,13 +46,13 @@ def _environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters.update(took=words.took, when=words.when, wish=words.wish)
-    environment.globals.update(words=words.STATUS, count=words.count)
+    environment.filters.update(took=format.took, when=format.when, wish=format.wish)
+    environment.globals.update(words=format.STATUS, count=format.count)
     return environment
 
 
 def _printable(value: Any) -> Any:
-    return value if isinstance(value, Markup) or not isinstance(value, str) else words.printable(value)
+    return value if isinstance(value, Markup) or not isinstance(value, str) else format.printable(value)
 
 
 @functools.cache

@@ -10,7 +10,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 from runbook.errors import RunError
-from runbook.report import comparison, evidence, page, verdict, words
+from runbook.report import comparison, evidence, format, page, verdict
 from runbook.report.evidence import Run
 
 LATEST = "latest"
@@ -88,7 +88,7 @@ def _line(listed: Listed) -> Line:
     this = listed.run
     href = f"{quote(listed.folder)}/index.html"
     if this is None:
-        return Line("", listed.folder, "unreadable", words.short(listed.problem, 200), *[""] * 7)
+        return Line("", listed.folder, "unreadable", format.short(listed.problem, 200), *[""] * 7)
     manifest = this.manifest
     copied = "" if this.run_id == listed.folder else f" (in {listed.folder})"
     numbers = {t.name: {r.name: r.now for r in t.rows} for t in comparison.read(this, ())}
@@ -104,8 +104,8 @@ def _line(listed: Listed) -> Line:
         what=verdict.of(this).headline,
         plan=str(manifest["plan"]),
         target=this.target,
-        started=words.when(manifest["started"]),
-        took=words.took(manifest["seconds"]),
+        started=format.when(manifest["started"]),
+        took=format.took(manifest["seconds"]),
         log_loss=numbers.get("Model, cross-validated", {}).get("log loss", ""),
         p95=p95[0] if p95 else "",
         commit=", ".join(f"{(c.name or '')[:8]}{' +' if c.dirty else ''}" for c in this.commits),
@@ -113,5 +113,5 @@ def _line(listed: Listed) -> Line:
 
 
 def _started(this: Listed) -> float:
-    found = words.moment(this.run.manifest["started"]) if this.run else None
+    found = format.moment(this.run.manifest["started"]) if this.run else None
     return found.timestamp() if found else 0.0

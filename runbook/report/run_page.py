@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote
 
-from runbook.report import commands, comparison, gates, given, page, verdict, words
+from runbook.report import commands, comparison, criteria, format, given, page, verdict
 from runbook.report.evidence import Run, StepRun
 
 # The bar of one step, in thousandths of the timeline.
@@ -33,13 +33,13 @@ def render(this: Run, earlier: Sequence[Run]) -> str:
     return page.render(
         "run.html.j2",
         run=this,
-        tab=words.tab(this.status, this.rehearsal, f"run {this.run_id}"),
+        tab=format.tab(this.status, this.rehearsal, f"run {this.run_id}"),
         title=verdict.title(this),
         verdict=verdict.of(this),
         jump=f"{_href(this, stopped.folder)}#failed" if stopped and _href(this, stopped.folder) else "",
         facts=_facts(this),
         given=given.read(this),
-        gates=[(group, _href(this, group.folder)) for group in gates.read(this)],
+        gates=[(group, _href(this, group.folder)) for group in criteria.read(this)],
         tables=comparison.read(this, earlier),
         since=since,
         changes=changes,
@@ -47,7 +47,7 @@ def render(this: Run, earlier: Sequence[Run]) -> str:
         plain=verdict.in_the_clear(this),
         endpoints=[(row, _traffic(row), commands.undo(this, row)) for row in this.manifest["endpoints"]],
         groups=_groups(this),
-        span=words.took(_span(this)[1]),
+        span=format.took(_span(this)[1]),
         provenance=provenance(this),
         trend=trend,
     )
@@ -83,7 +83,7 @@ def _commits(this: Run) -> list[tuple[str, str]]:
     """Return the commit of the run, or those of its steps when it went on with other code."""
     if len(this.commits) == 1:
         return [("Commit of this run", this.commits[0].said)]
-    return [(f"Commit of {words.listing(c.folders)}", c.said) for c in this.commits]
+    return [(f"Commit of {format.listing(c.folders)}", c.said) for c in this.commits]
 
 
 def trend(values: Sequence[float]) -> list[tuple[float, float]]:
@@ -94,11 +94,11 @@ def trend(values: Sequence[float]) -> list[tuple[float, float]]:
 
 
 def _facts(this: Run) -> list[tuple[str, str]]:
-    counts = [(word, sum(s.status == word for s in this.steps)) for word in words.STATUS]
-    steps = ", ".join(f"{number} {words.STATUS[word].lower()}" for word, number in counts if number)
+    counts = [(word, sum(s.status == word for s in this.steps)) for word in format.STATUS]
+    steps = ", ".join(f"{number} {format.STATUS[word].lower()}" for word, number in counts if number)
     checks = [c for s in this.steps for c in s.checks if c.status != "not_run"]
     facts = [
-        ("Took", words.took(this.manifest["seconds"]) or "not ended"),
+        ("Took", format.took(this.manifest["seconds"]) or "not ended"),
         ("Steps", steps),
         ("Checks held", f"{sum(c.status == 'passed' for c in checks)} of {len(checks)}"),
     ]
@@ -113,7 +113,7 @@ def _groups(this: Run) -> list[tuple[str, list[Line]]]:
     first, span = _span(this)
     found: dict[str, list[Line]] = {}
     for step in this.steps:
-        began = words.moment(step.started)
+        began = format.moment(step.started)
         start = width = 0
         if began and step.seconds is not None and span:
             start = min(AXIS - 4, int(AXIS * (began.timestamp() - first) / span))
@@ -124,7 +124,7 @@ def _groups(this: Run) -> list[tuple[str, list[Line]]]:
 
 def _span(this: Run) -> tuple[float, float]:
     """Return when the first step began (unix time), and the seconds until the last one ended."""
-    times = [(b.timestamp(), s.seconds or 0.0) for s in this.steps if (b := words.moment(s.started))]
+    times = [(b.timestamp(), s.seconds or 0.0) for s in this.steps if (b := format.moment(s.started))]
     if not times:
         return 0.0, 0.0
     first = min(began for began, _ in times)

@@ -9,7 +9,7 @@ from typing import Any
 
 from runbook import release
 from runbook.errors import RunError
-from runbook.report import commands, evidence, given, notebook, outline, page, words
+from runbook.report import commands, evidence, format, given, notebook, outline, page
 from runbook.report.commands import Command
 from runbook.report.evidence import Commit, StepRun
 from runbook.report.given import Given
@@ -65,8 +65,8 @@ def render(result: StepRun, folder: Path) -> str:
         "step.html.j2",
         result=result,
         story=story,
-        tab=words.tab(status, rehearsal, f"{result.folder}, run {result.run_id}"),
-        title=f"{words.REHEARSAL}: {title}" if rehearsal else title,
+        tab=format.tab(status, rehearsal, f"{result.folder}, run {result.run_id}"),
+        title=f"{format.REHEARSAL}: {title}" if rehearsal else title,
         status=status,
         verdict=said,
         jump=failed,
@@ -82,15 +82,15 @@ def render(result: StepRun, folder: Path) -> str:
 
 def verdict(result: StepRun, jump: bool = False) -> Verdict:
     """Return the verdict on one step run in words."""
-    held = f"{result.held} of {words.count(result.applied, 'check')} held"
+    held = f"{result.held} of {format.count(result.applied, 'check')} held"
     idle = len(result.checks) - result.applied
-    rest = f" {words.count(idle, 'check')} did not apply here and did not run." if idle else ""
+    rest = f" {format.count(idle, 'check')} did not apply here and did not run." if idle else ""
     if result.status == "passed":
         return Verdict(f"Passed: {held}", f"Every code cell ran, and every check that applies held.{rest}")
     if result.status == "not_needed":
-        return Verdict("Not needed", f"{words.sentence(result.not_needed or '')} {words.sentence(held)}{rest}")
+        return Verdict("Not needed", f"{format.sentence(result.not_needed or '')} {format.sentence(held)}{rest}")
     if result.status == "not_run":
-        return Verdict("Not run", words.sentence(words.short(result.problem or "This step did not run", 400)))
+        return Verdict("Not run", format.sentence(format.short(result.problem or "This step did not run", 400)))
     return Verdict(*_red(result))
 
 
@@ -104,28 +104,28 @@ def _commands(result: StepRun, manifest: Mapping[str, Any], run: Path) -> tuple[
 
 def rehearsed(found: Verdict) -> Verdict:
     """Return a verdict that nobody can take for one on Azure."""
-    return Verdict(f"{words.REHEARSAL}: {found.headline}", f"{words.REHEARSED} {found.reason}")
+    return Verdict(f"{format.REHEARSAL}: {found.headline}", f"{format.REHEARSED} {found.reason}")
 
 
 def _red(result: StepRun) -> tuple[str, str]:
     left = result.cells - result.cells_run - 1
-    after = f" {words.count(left, 'code cell')} after it did not run." if left > 0 else ""
-    word = words.STATUS[result.status]
+    after = f" {format.count(left, 'code cell')} after it did not run." if left > 0 else ""
+    word = format.STATUS[result.status]
     if check := result.failed_check:
         return (
-            f"{word}: {words.short(check.name, 120)}",
-            f"Wanted {words.wish(check.wanted)}, found {check.found}.{after}",
+            f"{word}: {format.short(check.name, 120)}",
+            f"Wanted {format.wish(check.wanted)}, found {check.found}.{after}",
         )
     if result.failure:
-        message = words.sentence(words.short(result.failure.message, 400))
-        return f"{word}: {words.short(result.failure.kind, 80)}", f"{message}{after}"
-    return word, f"{result.cells_run} of {words.count(result.cells, 'code cell')} ran."
+        message = format.sentence(format.short(result.failure.message, 400))
+        return f"{word}: {format.short(result.failure.kind, 80)}", f"{message}{after}"
+    return word, f"{result.cells_run} of {format.count(result.cells, 'code cell')} ran."
 
 
 def _facts(result: StepRun, changed: Mapping[str, Given]) -> list[tuple[str, str]]:
     facts = [
-        ("Took", words.took(result.seconds) or "–"),
-        ("Started", words.when(result.started)),
+        ("Took", format.took(result.seconds) or "–"),
+        ("Started", format.when(result.started)),
         ("Checks held", f"{result.held} of {result.applied}"),
         ("Code cells run", f"{result.cells_run} of {result.cells}"),
     ]

@@ -9,7 +9,7 @@ from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from runbook.report import comparison, gates, given, verdict, words
+from runbook.report import comparison, criteria, format, given, verdict
 from runbook.report.evidence import Run
 from runbook.report.page import TEMPLATES
 
@@ -34,12 +34,12 @@ def render(this: Run, earlier: Sequence[Run]) -> str:
             run=this,
             verdict=verdict.of(this),
             plain=verdict.in_the_clear(this),
-            gates=gates.read(this),
+            gates=criteria.read(this),
             given=given.read(this),
             tables=comparison.read(this, earlier),
             groups=_groups(this),
             signs=SIGNS,
-            words=words.STATUS,
+            words=format.STATUS,
         )
     )
 
@@ -48,7 +48,7 @@ def escaped(value: Any) -> Any:
     """Return text in which Markdown and HTML mean nothing, on one line; spaces at its ends stay."""
     if not isinstance(value, str):
         return value
-    line = re.sub(r"\s+", " ", words.printable(value))
+    line = re.sub(r"\s+", " ", format.printable(value))
     line = re.sub(r"[\\`*|\[\]]|(?<![A-Za-z0-9])_|_(?![A-Za-z0-9])", r"\\\g<0>", line)
     line = re.sub(r"^(\d*)([-+#=~.)]+)(?=\s|$)", r"\1\\\2", line)
     return line.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
@@ -70,5 +70,5 @@ def _environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters["took"] = words.took
+    environment.filters["took"] = format.took
     return environment

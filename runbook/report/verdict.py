@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from runbook.report import commands, given, words
+from runbook.report import commands, format, given
 from runbook.report.evidence import Run
 from runbook.report.step_page import Verdict, rehearsed, verdict
 
@@ -23,7 +23,7 @@ def title(this: Run) -> str:
     """Return the title of a run's page."""
     plan = str(this.manifest["plan"])
     said = PLANS.get(plan, f"Step {plan}")
-    return f"{words.REHEARSAL}: {said}" if this.rehearsal else said
+    return f"{format.REHEARSAL}: {said}" if this.rehearsal else said
 
 
 def of(this: Run) -> Verdict:
@@ -46,15 +46,15 @@ def serves(this: Run) -> str:
         return problem
     rows, where = this.manifest["endpoints"], "in the stand-in " if this.rehearsal else ""
     if len(rows) > 1 and len({row["model_version"] for row in rows}) == 1:
-        return words.sentence(f"{where}{words.listing([row['stage'] for row in rows])} serve {_served(rows[0])}")
+        return format.sentence(f"{where}{format.listing([row['stage'] for row in rows])} serve {_served(rows[0])}")
     parts = [f"{row['stage']} serves {_served(row)}" for row in rows]
-    return words.sentence(where + words.listing(parts)) if parts else "No endpoint stands."
+    return format.sentence(where + format.listing(parts)) if parts else "No endpoint stands."
 
 
 def unknown(this: Run) -> str:
     """Return why it is not known what serves after the run, as one sentence; empty when the platform has answered."""
     problem = this.manifest.get("endpoints_problem")
-    return words.sentence(f"What serves now is not known: {words.short(str(problem), 200)}") if problem else ""
+    return format.sentence(f"What serves now is not known: {format.short(str(problem), 200)}") if problem else ""
 
 
 def _served(row: Mapping[str, Any]) -> str:
@@ -74,16 +74,16 @@ def _headline(this: Run) -> str:
     status, stopped = this.outcome, this.stopped_at
     if status == "running":
         done = sum(s.status != "not_run" for s in this.steps)
-        return f"Running: {done} of {words.count(len(this.steps), 'step')} done"
+        return f"Running: {done} of {format.count(len(this.steps), 'step')} done"
     if status == "passed":
         return _green(this)
     if stopped is None:
-        return f"{words.STATUS[status]}: the runner stopped between two steps"
+        return f"{format.STATUS[status]}: the runner stopped between two steps"
     if _refused(this):
         return "Do not release: the candidate failed its evaluation"
     check = stopped.failed_check
     why = check.name if check else stopped.failure.kind if stopped.failure else ""
-    return f"{words.STATUS[status]} at {stopped.name}" + (f": {words.short(why, 120)}" if why else "")
+    return f"{format.STATUS[status]} at {stopped.name}" + (f": {format.short(why, 120)}" if why else "")
 
 
 def _green(this: Run) -> str:
@@ -92,19 +92,19 @@ def _green(this: Run) -> str:
     ran = {(s.step, s.stage) for s in this.steps if s.green}
     released = [s.stage for s in this.steps if s.step == "90_release" and s.status == "passed"]
     if decision and decision["decision"] == "hold" and released:
-        return f"Released on {words.listing([str(stage) for stage in released])}: model {version} stays, its deployment is new"
+        return f"Released on {format.listing([str(stage) for stage in released])}: model {version} stays, its deployment is new"
     if decision and decision["decision"] == "hold":
         return f"Hold: model {version} stays, nothing had to be released"
     if ("90_release", "prod") in ran and version and live.get("prod") == version:
         return f"Promoted: model {version} serves prod"
     if decision and decision["decision"] == "promote" and ("40_register", None) in ran:
         return f"Promote: model {version} is registered and ready for release"
-    return f"Passed: {words.count(sum(s.green for s in this.steps), 'step')} done"
+    return f"Passed: {format.count(sum(s.green for s in this.steps), 'step')} done"
 
 
 def _why(this: Run) -> str:
     stopped, decision = this.stopped_at, this.decision
-    decided = words.sentence(words.short(decision["reason"], 400)) if decision else ""
+    decided = format.sentence(format.short(decision["reason"], 400)) if decision else ""
     if stopped is None or this.outcome == "running" or _refused(this):
         return decided
     return verdict(stopped).reason

@@ -12,9 +12,10 @@ import papermill
 from built import HOLDS, Builder
 from sides import compare
 
-from runbook import report, repository, step
-from runbook.events import EventLog
-from runbook.masking import Mask
+from runbook import paths, report
+from runbook.engine import step
+from runbook.engine.event_log import EventLog
+from runbook.engine.masking import Mask
 
 
 def test_a_step_with_its_report_beside_papermill_alone(build: Builder, tmp_path: Path) -> None:
@@ -31,7 +32,7 @@ def test_a_step_with_its_report_beside_papermill_alone(build: Builder, tmp_path:
         this = step.Step("20_train", None)
         result = step.run(this, "local", run_id, {"run_id": run_id}, {}, limits, log, mask, lambda *_: None)
         assert result.status == "passed", result.error
-        report.step(repository.step_folder(run_id, "20_train", None))
+        report.step(paths.step_folder(run_id, "20_train", None))
 
     compare("A notebook of 22 cells", {"papermill": alone, "the runner, with its report": judged}, 8)
 

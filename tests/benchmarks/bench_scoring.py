@@ -12,18 +12,19 @@ import pytest
 from sides import compare
 from workbench import cells
 
-from runbook import model, repository
+from runbook import paths
+from runbook.modelling import dataset, onnx_model
 
-contract = model.contract()
+contract = dataset.contract()
 
 
 def served(onnx_file: bytes, folder: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     """Return deployment/score.py with its model loaded, as a worker holds it."""
     (folder / "model.onnx").write_bytes(onnx_file)
     monkeypatch.setenv("AZUREML_MODEL_DIR", str(folder))
-    monkeypatch.setenv("MODEL_SHA256", model.digest(onnx_file))
+    monkeypatch.setenv("MODEL_SHA256", dataset.digest(onnx_file))
     monkeypatch.setenv("MODEL_VERSION", "1")
-    spec = importlib.util.spec_from_file_location("score", repository.DEPLOYMENT / "score.py")
+    spec = importlib.util.spec_from_file_location("score", paths.DEPLOYMENT / "score.py")
     assert spec and spec.loader
     score = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(score)
@@ -37,7 +38,7 @@ def test_the_contract_and_onnx_beside_a_data_frame_and_scikit_learn(
 ) -> None:
     names = cells()
     fitted = names["candidates"]["logistic_regression"].fit(names["rows"], names["outcomes"])
-    score = served(model.export(fitted), tmp_path, monkeypatch)
+    score = served(onnx_model.export(fitted), tmp_path, monkeypatch)
     body = json.dumps([{**contract.EXAMPLE, "Age": 20 + i % 40} for i in range(count)]).encode()
 
     def ours() -> list[float]:

@@ -11,7 +11,7 @@ import pytest
 from local_cloud import Cloud, build
 from sides import compare
 
-from runbook import repository
+from runbook import paths
 
 ROUNDS = 1000
 
@@ -19,7 +19,7 @@ ROUNDS = 1000
 @pytest.fixture
 def cloud(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Cloud]:
     mine = build(tmp_path)
-    monkeypatch.setattr(repository, "DEPLOYMENT", mine.files)
+    monkeypatch.setattr(paths, "DEPLOYMENT", mine.files)
     yield mine
     mine.platform.down()
 

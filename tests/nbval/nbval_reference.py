@@ -17,9 +17,11 @@ import nbformat
 import papermill
 import yaml
 
-from runbook import anatomy, params, repository
+from runbook import paths
+from runbook.engine import params
+from runbook.lint import notebooks
 
-FOLDER = repository.ROOT / "tests" / "reference"
+FOLDER = paths.ROOT / "tests" / "reference"
 # The names of all checks of all notebooks, so that one that disappears shows in review.
 CHECKS = FOLDER / "checks.txt"
 # The cells whose outputs are kept: tables that must be the same on every machine.
@@ -36,8 +38,8 @@ ALL = (*KEPT, "80_stress_test", "90_release", "00_explore", "95_rollback", "99_t
 
 def prepare(name: str, into: Path) -> Path:
     """Write a notebook with short loads injected, not executed, and return its path."""
-    short = yaml.safe_load((repository.PARAMS / "test.yml").read_text())
-    source = repository.NOTEBOOKS / f"{name}.ipynb"
+    short = yaml.safe_load((paths.PARAMS / "test.yml").read_text())
+    source = paths.NOTEBOOKS / f"{name}.ipynb"
     declared = nbformat.read(source, as_version=4)
     cell = next(c.source for c in declared.cells if "parameters" in c.metadata.get("tags", []))
     chosen = {k: v for k, v in short.items() if f"\n{k}:" in cell}
@@ -48,7 +50,7 @@ def prepare(name: str, into: Path) -> Path:
 
 def every_check() -> str:
     """Return a line for each check of each notebook: its notebook, its name, and its kinds of wish."""
-    lines = [f"{path.stem}: {line}" for path in params.notebooks() for line in anatomy.checks(path)]
+    lines = [f"{path.stem}: {line}" for path in params.notebooks() for line in notebooks.checks(path)]
     return "\n".join(lines) + "\n"
 
 

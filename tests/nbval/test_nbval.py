@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from nbval_reference import ALL, FOLDER, KEPT, prepare
 
-from runbook import repository
+from runbook import paths
 
 HERE = Path(__file__).parent
 pytestmark = pytest.mark.timeout(600)
@@ -38,7 +38,7 @@ def nbval(environment: dict[str, str], *words: str) -> subprocess.CompletedProce
         env=environment,
         timeout=550,
         stdin=subprocess.DEVNULL,
-        cwd=repository.ROOT,
+        cwd=paths.ROOT,
     )
 
 
@@ -54,8 +54,8 @@ def test_every_notebook_runs_in_order_and_its_checks_hold(environment: dict[str,
 def test_the_stored_tables_come_again(environment: dict[str, str], tmp_path: Path) -> None:
     # A copy, so that nothing can be written into the checkout.
     folder = shutil.copytree(FOLDER, tmp_path / "reference")
-    paths = [str(folder / f"{name}.ipynb") for name in KEPT]
-    done = nbval(environment, "--nbval", "--nbval-sanitize-with", str(HERE / "sanitize.cfg"), *paths)
+    notebook_paths = [str(folder / f"{name}.ipynb") for name in KEPT]
+    done = nbval(environment, "--nbval", "--nbval-sanitize-with", str(HERE / "sanitize.cfg"), *notebook_paths)
     assert done.returncode == 0, done.stdout[-6000:]
 
 
@@ -67,8 +67,8 @@ def test_a_changed_value_turns_the_strict_comparison_red(environment: dict[str, 
     assert table, "the reference of 20_train has lost its table of results"
     wrong = str((int(table[1]) + 111) % 1000).zfill(3)
     train.write_text(text.replace(f"0.{table[1]}", f"0.{wrong}"))
-    paths = [str(folder / "10_create_compute.ipynb"), str(train)]
-    done = nbval(environment, "--nbval", "--nbval-sanitize-with", str(HERE / "sanitize.cfg"), *paths)
+    notebook_paths = [str(folder / "10_create_compute.ipynb"), str(train)]
+    done = nbval(environment, "--nbval", "--nbval-sanitize-with", str(HERE / "sanitize.cfg"), *notebook_paths)
     assert done.returncode == 1 and "1 failed" in done.stdout, done.stdout[-3000:]
 
 

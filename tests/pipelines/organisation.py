@@ -18,7 +18,7 @@ import yaml
 from emulator.records import Run
 from emulator.service import JOB_TOKEN, Service, commit, commit_of
 
-from runbook import repository
+from runbook import paths
 
 NAMES = {"pipelines/ci.yml": "Titanic Pred CI", "pipelines/cd.yml": "Titanic Pred CD"}
 VAULT = {"tls-certificate": "a-certificate", "tls-private-key": "a-private-key"}
@@ -102,10 +102,10 @@ class Organisation:
         score.write_text(score.read_text() + "\n# One more deployment, the same answers.\n")
         self.insert("90_release", "move-traffic", "import time\ntime.sleep(600) if stage == 'prod' else None")
 
-    def restore(self, *paths: str) -> None:
+    def restore(self, *names: str) -> None:
         """Take files back to what they were at first."""
         first = self._git("rev-list", "--max-parents=0", "HEAD")
-        self._git("checkout", "--quiet", first, "--", *paths)
+        self._git("checkout", "--quiet", first, "--", *names)
 
     def assert_nothing_published_shows(self, *hidden: str) -> None:
         """Look for secrets in every log and every published file of all runs so far."""
@@ -131,7 +131,7 @@ def set_up(
     **variables: str,
 ) -> Iterator[Organisation]:
     """Set up an organisation in ``folder``: its group for the workspace, and what its service connection brings."""
-    clone = commit_of(repository.ROOT, folder / "clone")
+    clone = commit_of(paths.ROOT, folder / "clone")
     short = yaml.safe_load((clone / "params" / "test.yml").read_text()) or {}
     for name in (target, "dev", "prod"):
         path = clone / "params" / f"{name}.yml"

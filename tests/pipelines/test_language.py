@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from runbook.errors import AnatomyError
-from runbook.pipelines.language import AT, evaluate, load
+from runbook.lint.azure_pipelines.language import AT, evaluate, load
 
 NAMES = {
     "variables": {"Build.Reason": "PullRequest", "empty": ""},

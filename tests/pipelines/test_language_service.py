@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from runbook import repository
+from runbook import paths
 
 HERE = Path(__file__).resolve().parent
 SCHEMA = "RUNBOOK_AZURE_PIPELINES_SCHEMA"
@@ -26,7 +26,7 @@ def diagnostics() -> dict[str, list[str]]:
         pytest.skip(f"{SCHEMA} is not set: wanted the path of service-schema.json of microsoft/azure-pipelines-vscode")
     if not shutil.which("npm") or not shutil.which("node"):
         pytest.skip("node and npm are not on PATH: Microsoft's language service is written for them")
-    files = [*sorted((repository.ROOT / "pipelines").rglob("*.yml")), HERE / "known_bad.yml"]
+    files = [*sorted((paths.ROOT / "pipelines").rglob("*.yml")), HERE / "known_bad.yml"]
     command = ["node", str(HERE / "language_service.js"), schema, *map(str, files)]
     done = subprocess.run(
         command, env={**os.environ, "NODE_PATH": str(packages())}, capture_output=True, text=True, timeout=120

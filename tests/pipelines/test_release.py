@@ -12,8 +12,9 @@ import pytest
 from test_rollback import RUN, Prod, endpoint
 
 import runbook
-from runbook import handoff, release, repository, scoring
+from runbook import handoff, paths, release
 from runbook.errors import CheckFailed
+from runbook.testing import scoring_client
 
 EARLIER = {"released": "blue", "previous": "", "released_by": "101", "released_in": "90_release"}
 BEFORE = {"released": "green", "previous": "blue", "released_by": "101", "released_in": "90_release"}
@@ -35,15 +36,15 @@ def released(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
         class Caller:
             def __init__(self, *_: object) -> None: ...
 
-            def send(self, _: scoring.Request) -> scoring.Reply:
+            def send(self, _: scoring_client.Request) -> scoring_client.Reply:
                 live = platform.endpoint and platform.endpoint.live
                 assert live
-                return scoring.Reply(200, 0.0, "", json.dumps({"model_version": live.model_version}).encode())
+                return scoring_client.Reply(200, 0.0, "", json.dumps({"model_version": live.model_version}).encode())
 
         monkeypatch.setattr(runbook, "connect", lambda target: platform)
-        monkeypatch.setattr(scoring, "Client", Caller)
+        monkeypatch.setattr(scoring_client, "Client", Caller)
         names: dict[str, Any] = {}
-        for cell in nbformat.read(repository.NOTEBOOKS / "90_release.ipynb", as_version=4).cells:
+        for cell in nbformat.read(paths.NOTEBOOKS / "90_release.ipynb", as_version=4).cells:
             if cell.cell_type == "code":
                 exec(cell.source.replace(*edit), names)  # noqa: S102 - our own notebook
             if "parameters" in cell.metadata.get("tags", []):
@@ -117,7 +118,7 @@ def test_the_first_release_ever_has_no_rollback_target() -> None:
 
 
 def test_a_slot_with_a_share_of_the_traffic_is_not_overwritten(monkeypatch: pytest.MonkeyPatch) -> None:
-    cells = nbformat.read(repository.NOTEBOOKS / "60_deploy.ipynb", as_version=4).cells
+    cells = nbformat.read(paths.NOTEBOOKS / "60_deploy.ipynb", as_version=4).cells
     source = "from runbook.check import check\n" + next(c.source for c in cells if c.id == "slot")
     names: dict[str, Any] = {"served": "blue", "version": Prod(None).find_model("Titanic", "7")}
     exec(source, {**names, "endpoint": endpoint({"blue": 100, "green": 0}, {})})  # noqa: S102 - our own notebook

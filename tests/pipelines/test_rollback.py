@@ -11,9 +11,10 @@ import nbformat
 import pytest
 
 import runbook
-from runbook import handoff, repository, scoring
+from runbook import handoff, paths
 from runbook.errors import CheckFailed
 from runbook.platform.base import Change, Deployment, Endpoint, Keys, ModelVersion
+from runbook.testing import scoring_client
 
 RUN, EARLIER = "102", "101"
 RELEASED = {"released": "green", "previous": "blue", "released_by": RUN, "released_in": "90_release"}
@@ -74,15 +75,15 @@ def roll_back(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str
         class Caller:
             def __init__(self, *_: object) -> None: ...
 
-            def send(self, _: scoring.Request) -> scoring.Reply:
+            def send(self, _: scoring_client.Request) -> scoring_client.Reply:
                 live = platform.endpoint.live if platform.endpoint else None
                 body = {"model_version": live.model_version} if live else {}
-                return scoring.Reply(200, 0.0, "", json.dumps(body).encode())
+                return scoring_client.Reply(200, 0.0, "", json.dumps(body).encode())
 
         monkeypatch.setattr(runbook, "connect", lambda target: platform)
-        monkeypatch.setattr(scoring, "Client", Caller)
+        monkeypatch.setattr(scoring_client, "Client", Caller)
         names: dict[str, Any] = {}
-        for cell in nbformat.read(repository.NOTEBOOKS / "95_rollback.ipynb", as_version=4).cells:
+        for cell in nbformat.read(paths.NOTEBOOKS / "95_rollback.ipynb", as_version=4).cells:
             if cell.cell_type == "code":
                 exec(cell.source, names)  # noqa: S102 - our own notebook
             if "parameters" in cell.metadata.get("tags", []):

@@ -19,7 +19,7 @@ from emulator.issuer import ASSERTION, CONNECTION, Issuer
 from emulator.service import commit
 from organisation import Organisation, decision, said, set_up
 
-from runbook import repository
+from runbook import paths
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(2400)]
 
@@ -105,7 +105,7 @@ def test_a_release_that_dies_in_prod_is_rolled_back_by_the_hook(cloud: Cloud) ->
 
 
 def test_the_lines_for_other_services_work_word_for_word(cloud: Cloud, tmp_path: Path) -> None:
-    page = (repository.ROOT / "docs" / "pipelines.md").read_text(encoding="utf-8")
+    page = (paths.ROOT / "docs" / "pipelines.md").read_text(encoding="utf-8")
     lines = [line.strip() for line in page.splitlines() if line.startswith("    environment_setup/install")]
     assert len(lines) == 3
     service, clone = cloud.organisation.service, tmp_path / "clone"

@@ -12,10 +12,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from runbook import repository
+from runbook import paths
 
 COMMAND = Path(sys.executable).with_name("runbook")
-SHORT = ["-f", str(repository.PARAMS / "test.yml")]
+SHORT = ["-f", str(paths.PARAMS / "test.yml")]
 
 
 @dataclass

@@ -24,11 +24,12 @@ from schemathesis import GenerationMode
 from schemathesis.checks import not_a_server_error
 from schemathesis.specs.openapi.checks import response_schema_conformance, status_code_conformance
 
-from runbook import model, scoring
+from runbook.modelling import dataset
 from runbook.platform.base import Profile
 from runbook.platform.local import LocalPlatform
+from runbook.testing import scoring_client
 
-contract = model.contract()
+contract = dataset.contract()
 PROFILES: dict[str, Profile] = {"dev": "managed", "prod": "kubernetes"}
 REPLICAS = {"dev": 1, "prod": 3}
 OURS, SWAGGERS = {"dev": 400, "prod": 9_000}, {"dev": 100, "prod": 1_000}
@@ -65,14 +66,14 @@ class Live:
         """Post one body and compare the answer with what the contract says of it in this process."""
         self.connection.request("POST", urlsplit(self.uri).path, body, self.headers)
         reply = self.connection.getresponse()
-        self.judge(body, reply.status, reply.read(), reply.getheader(scoring.ORIGINAL_STATUS))
+        self.judge(body, reply.status, reply.read(), reply.getheader(scoring_client.ORIGINAL_STATUS))
 
     def judge(self, body: bytes, status: int, content: bytes, original: str | None) -> None:
         wanted, name, rows = meant(body)
-        assert status == scoring.expected_status(wanted, "score.py", PROFILES[self.stage]), content
+        assert status == scoring_client.expected_status(wanted, "score.py", PROFILES[self.stage]), content
         if wanted == 200:
             assert sensible(body)
-            assert scoring.answers(content, rows, self.version)
+            assert scoring_client.answers(content, rows, self.version)
         else:
             error = json.loads(content)["error"]
             assert set(error) == {"code", "field", "message"} and error["field"] == name
@@ -254,7 +255,7 @@ def send_from_the_swagger(live: Live, count: int) -> None:
                 case.validate_response(reply, checks=checks)
                 body = reply.request.body or b""
                 sent = body.encode() if isinstance(body, str) else body
-                original = reply.headers.get(scoring.ORIGINAL_STATUS, [None])[0]
+                original = reply.headers.get(scoring_client.ORIGINAL_STATUS, [None])[0]
                 live.judge(sent, reply.status_code, reply.content, original)
 
             each()

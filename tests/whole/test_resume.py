@@ -19,7 +19,8 @@ from built import checkout
 from place import COMMAND, SHORT, Place
 from test_whole import CUMINGS, champion, results, versions
 
-from runbook import plan, repository
+from runbook import paths
+from runbook.engine import plan
 
 pytestmark = [pytest.mark.whole, pytest.mark.slow, pytest.mark.timeout(900)]
 
@@ -168,7 +169,7 @@ def _output(runner: subprocess.Popen[str]) -> str:
 @pytest.fixture(scope="module")
 def drill(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Drill]:
     folder = tmp_path_factory.mktemp("drill")
-    changed = checkout(repository.ROOT, folder / "changed")
+    changed = checkout(paths.ROOT, folder / "changed")
     score = changed / "deployment" / "score.py"
     score.write_text(score.read_text() + "\n# Changed by a test.\n")
     this = Drill(Place(folder / "home", folder / "reports"), changed)

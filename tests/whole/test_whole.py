@@ -14,7 +14,8 @@ import pytest
 from built import checkout
 from place import SHORT, Place
 
-from runbook import plan, repository
+from runbook import paths
+from runbook.engine import plan
 
 CUMINGS = {"Pclass": 1, "Sex": 0, "Age": 38, "SibSp": 1, "Parch": 0, "Fare": 71.2833, "Embarked": 2}
 KELLY = {"Pclass": 3, "Sex": 1, "Age": 34.5, "SibSp": 0, "Parch": 0, "Fare": 7.8292, "Embarked": 2}
@@ -63,7 +64,7 @@ def test_the_run_says_where_its_report_is_before_it_starts_and_how_to_go_on(plac
 
 def test_a_notebook_opened_by_hand_goes_on_where_the_green_run_ended(place: Place, tmp_path: Path) -> None:
     environment = os.environ | {"RUNBOOK_HOME": str(place.home), "RUNBOOK_REPORTS": str(place.reports)}
-    notebook = str(repository.NOTEBOOKS / "70_functional_test.ipynb")
+    notebook = str(paths.NOTEBOOKS / "70_functional_test.ipynb")
     command = [str(Path(sys.executable).with_name("papermill")), notebook, str(tmp_path / "out.ipynb")]
     done = subprocess.run([*command, "--no-progress-bar"], capture_output=True, text=True, timeout=300, env=environment)
     assert done.returncode == 0, done.stderr[-3000:]
@@ -150,7 +151,7 @@ def test_plain_papermill_runs_every_step_in_order(place: Place) -> None:
             str(place.home / "out.ipynb"),
             "--no-progress-bar",
         ]
-        words += [w for name in files for w in ("-f", str(repository.PARAMS / f"{name}.yml"))]
+        words += [w for name in files for w in ("-f", str(paths.PARAMS / f"{name}.yml"))]
         done = subprocess.run(
             words, capture_output=True, text=True, timeout=300, env=environment, stdin=subprocess.DEVNULL
         )
@@ -161,7 +162,7 @@ def test_plain_papermill_runs_every_step_in_order(place: Place) -> None:
 def clones(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     """Two checkouts of the working tree, each with the same installed environment."""
     folder = tmp_path_factory.mktemp("clones")
-    return checkout(repository.ROOT, folder / "one"), checkout(repository.ROOT, folder / "two")
+    return checkout(paths.ROOT, folder / "one"), checkout(paths.ROOT, folder / "two")
 
 
 @pytest.mark.slow

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from runbook import repository
+from runbook import paths
 from runbook.errors import NotFound, PlatformError
 from runbook.platform.azure import workspace
 from runbook.platform.azure.diagnosis import explaining
@@ -14,7 +14,7 @@ from runbook.platform.base import OWNER_TAG, Change, Compute
 
 def wanted(name: str) -> Any:
     """Return the AmlCompute that environment_setup/compute.yml describes, under ``name``."""
-    return load("compute", repository.ENVIRONMENT_SETUP / "compute.yml", name=name)
+    return load("compute", paths.ENVIRONMENT_SETUP / "compute.yml", name=name)
 
 
 def create(at: Workspace, name: str) -> Change[Compute]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Literal
 
-from runbook import hint, repository
+from runbook import hint, paths
 from runbook.errors import NotFound, PlatformError
 from runbook.platform import files
 from runbook.platform.azure import workspace
@@ -20,12 +20,12 @@ _CONTAINERS = ("inference-server", "storage-initializer")
 
 def wanted(stage: Stage) -> Any:
     """Return the endpoint that deployment/<stage>/endpoint.yml describes."""
-    return load("online_endpoint", repository.DEPLOYMENT / stage / "endpoint.yml")
+    return load("online_endpoint", paths.DEPLOYMENT / stage / "endpoint.yml")
 
 
 def wanted_deployment(stage: Stage, name: str, model: ModelVersion) -> Any:
     """Return the deployment of deployment/<stage>/deployment.yml with the three overrides: name, version, digest."""
-    entity = load("online_deployment", repository.DEPLOYMENT / stage / "deployment.yml", name=name)
+    entity = load("online_deployment", paths.DEPLOYMENT / stage / "deployment.yml", name=name)
     entity.model = f"azureml:{model.name}:{model.version}"
     entity.environment_variables = {
         **entity.environment_variables,

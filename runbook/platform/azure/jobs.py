@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from runbook import handoff, origin, repository
+from runbook import git, handoff, paths
 from runbook.errors import NotFound, PlatformError
 from runbook.platform.azure import tracking, workspace
 from runbook.platform.azure.diagnosis import explaining
@@ -47,7 +47,7 @@ class Job:
 
 def wanted(step: str, run_id: str, arguments: list[str], code: Path, name: str | None = None) -> Any:
     """Return the command job of environment_setup/training-job.yml for one step run."""
-    path = repository.ENVIRONMENT_SETUP / "training-job.yml"
+    path = paths.ENVIRONMENT_SETUP / "training-job.yml"
     entity = load("job", path, **{"display_name": step, "inputs.run_id": run_id})
     made = handoff.find("10_create_compute", run_id)
     entity.compute = made["compute_name"] if made else entity.compute
@@ -56,7 +56,7 @@ def wanted(step: str, run_id: str, arguments: list[str], code: Path, name: str |
     asked = entity.command.strip().replace("20_train", step) + "".join(f" {shlex.quote(a)}" for a in arguments)
     entity.command = f"{BEFORE} && {asked} && {AFTER}"
     # The snapshot has no history, and a model must say which commit it was trained from.
-    entity.environment_variables = {**(entity.environment_variables or {}), **origin.variables()}
+    entity.environment_variables = {**(entity.environment_variables or {}), **git.variables()}
     return entity
 
 
@@ -148,7 +148,7 @@ def _snapshot() -> Iterator[Path]:
     """Copy what a step needs into a folder of its own: the SDK would walk and hash the whole checkout, .venv included."""
     with tempfile.TemporaryDirectory(prefix="runbook-snapshot-") as folder:
         for name in SNAPSHOT:
-            source, copy = repository.ROOT / name, Path(folder) / name
+            source, copy = paths.ROOT / name, Path(folder) / name
             if source.is_dir():
                 shutil.copytree(source, copy, ignore=shutil.ignore_patterns(*LEFT_OUT))
             elif source.exists():

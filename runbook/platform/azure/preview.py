@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, get_args
 
-from runbook import repository
+from runbook import paths
 from runbook.platform import files
 from runbook.platform.azure import aks, cluster, compute, endpoint, jobs, registry
 from runbook.platform.azure.workspace import Coordinates, Workspace, body, load
@@ -25,7 +25,7 @@ def bodies(location: str = "REGION", model: ModelVersion = SAMPLE) -> dict[str, 
     found: dict[str, Any] = {
         "10 compute": {"location": location, **body(compute.wanted(str(files.compute()["name"]))._to_rest_object())},
         "20 job": jobs.request(jobs.wanted("20_train", "RUN_ID", [], Path("SNAPSHOT"), "job-name")),
-        "20 environment": _environment(repository.ENVIRONMENT_SETUP / "training-job.yml"),
+        "20 environment": _environment(paths.ENVIRONMENT_SETUP / "training-job.yml"),
         "40 model": body(registry.wanted(model.name, source, model.digest, "DESCRIPTION", {})._to_rest_object()),
         "50 cluster": aks.cluster(doc, location).as_dict(),
         "50 extension": body(aks.extension(doc, location, cluster_id)),

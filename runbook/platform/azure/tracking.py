@@ -16,7 +16,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
-from runbook import mlflow_store, repository
+from runbook import mlflow_store, paths
 from runbook.errors import NotFound
 
 JOB_TAG = "azureml_job"
@@ -30,7 +30,7 @@ _MOST_METRICS, _MOST_PARAMS = 1000, 100
 
 def store() -> Path:
     """Return the folder of the MLflow store: below ./outputs in a job, below the runbook's home elsewhere."""
-    return repository.home() / "azure" / "mlflow"
+    return paths.home() / "azure" / "mlflow"
 
 
 def uri() -> str:
@@ -83,7 +83,7 @@ def job_path(source: str) -> str:
             f"{source} was not logged by a job, so the workspace has no copy of it.\nNext: run 20_train again."
         )
     # The same layout on both sides: what lies below the store here lies below ./outputs/home there.
-    below = Path(url2pathname(urlsplit(run.info.artifact_uri).path)).relative_to(repository.home())
+    below = Path(url2pathname(urlsplit(run.info.artifact_uri).path)).relative_to(paths.home())
     return f"azureml://jobs/{job}/outputs/artifacts/paths/outputs/home/{below.as_posix()}/{path}/"
 
 

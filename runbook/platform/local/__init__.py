@@ -8,11 +8,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
-from runbook import repository
+from runbook import paths
 from runbook.errors import PlatformError
 from runbook.platform import base
 from runbook.platform.base import Change, Cluster, Compute, Keys, ModelVersion, Stage
-from runbook.platform.local import cluster, compute, endpoint, haproxy, home, registry, store, teardown
+from runbook.platform.local import cluster, compute, endpoint, registry, state_dir, teardown, tracking
+from runbook.platform.local.haproxy import binary
 from runbook.platform.local.teardown import DeploymentStatus, EndpointStatus
 
 __all__ = ["DeploymentStatus", "EndpointStatus", "LocalPlatform"]
@@ -24,20 +25,20 @@ class LocalPlatform:
     target: Literal["local", "azure"] = "local"
 
     def __init__(self) -> None:
-        self.home = home.open_home(repository.home())
+        self.home = state_dir.open_home(paths.home())
 
     def binding(self) -> Mapping[str, str]:
         """Return the home as the workspace, this machine as its resource group, the parts' versions, what is not enforced."""
         try:
-            router = haproxy.find()[1]
+            router = binary.find()[1]
         except PlatformError as error:
             router = f"missing: {error.args[0]}"
-        server, tracking = "azureml-inference-server-http", "mlflow-skinny"
+        server, client = "azureml-inference-server-http", "mlflow-skinny"
         return {
             "target": self.target,
             "workspace": str(self.home.path),
             "resource_group": platform.node() or "this machine",
-            "tracking and registry": f"MLflow {importlib.metadata.version(tracking)} on SQLite",
+            "tracking and registry": f"MLflow {importlib.metadata.version(client)} on SQLite",
             "scoring server": f"{server} {importlib.metadata.version(server)}",
             "router": f"HAProxy {router}",
             "python": platform.python_version(),
@@ -71,7 +72,7 @@ class LocalPlatform:
 
     def tracking_uri(self) -> str:
         """Return the URI of the MLflow store, and make this process keep artifacts below the home."""
-        return store.tracking_uri(self.home)
+        return tracking.tracking_uri(self.home)
 
     def register_model(
         self, name: str, source: str, digest: str, description: str, tags: Mapping[str, str]

@@ -9,8 +9,9 @@ from typing import Any
 from runbook.errors import NotFound, PlatformError
 from runbook.platform import files
 from runbook.platform.base import OWNER_TAG, Change, Cluster
-from runbook.platform.local import home, machine, names, state
-from runbook.platform.local.home import Home
+from runbook.platform.local import machine, names, state_dir
+from runbook.platform.local.controller import state
+from runbook.platform.local.state_dir import Home
 
 _UNITS = {
     "": 1 / 1024**3,
@@ -50,19 +51,19 @@ def create(of: Home) -> Change[Cluster]:
     record = {"name": names.name("cluster", document.get("name", "")), "tags": document.get("tags") or {}}
     record |= {"fits": fits, "details": details}
     path = of.path / "cluster.json"
-    before = home.read_json(path) if path.exists() else {}
+    before = state_dir.read_json(path) if path.exists() else {}
     if before and OWNER_TAG not in before["tags"]:
         raise PlatformError(
             f"Cluster {before['name']} has no tag {OWNER_TAG}: somebody else made it, and it is left alone."
         )
-    home.write_json(path, record)
+    state_dir.write_json(path, record)
     return Change(f"local: record cluster {record['name']}", document, before != record, _cluster(record))
 
 
 def find(of: Home) -> Cluster | None:
     """Return the recorded cluster, or None."""
     path = of.path / "cluster.json"
-    return _cluster(home.read_json(path)) if path.exists() else None
+    return _cluster(state_dir.read_json(path)) if path.exists() else None
 
 
 def attach(of: Home) -> Change[Cluster]:

@@ -10,8 +10,8 @@ from typing import Any
 from runbook.errors import PlatformError
 from runbook.platform import files
 from runbook.platform.base import OWNER_TAG, Change, Compute
-from runbook.platform.local import home, machine, names
-from runbook.platform.local.home import Home
+from runbook.platform.local import machine, names, state_dir
+from runbook.platform.local.state_dir import Home
 
 # Below this the training does not fit: it holds the libraries, 900 rows and a few forests.
 LEAST_CORES, LEAST_MEMORY_GIB, LEAST_DISK_GIB = 1.0, 2.0, 1.0
@@ -32,21 +32,21 @@ def create(of: Home, name: str) -> Change[Compute]:
         "details": _details(str(document.get("size", "")), this),
     }
     path = _path(of, name)
-    before = home.read_json(path) if path.exists() else {}
+    before = state_dir.read_json(path) if path.exists() else {}
     if before and OWNER_TAG not in before["tags"]:
         raise PlatformError(
             f"Compute {before['name']} has no tag {OWNER_TAG}: somebody else made it, and it is left alone."
         )
     # Free disk changes from call to call; it is refreshed, but it is no change of the target.
     changed = any(before.get(key) != record[key] for key in ("name", "size", "tags"))
-    home.write_json(path, record)
+    state_dir.write_json(path, record)
     return Change(f"local: record compute {name}", document, changed, _compute(record))
 
 
 def find(of: Home, name: str) -> Compute | None:
     """Return the recorded compute target, or None."""
     path = _path(of, name)
-    return _compute(home.read_json(path)) if path.exists() else None
+    return _compute(state_dir.read_json(path)) if path.exists() else None
 
 
 def delete(of: Home, name: str) -> Change[None]:

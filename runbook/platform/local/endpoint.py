@@ -13,16 +13,27 @@ from typing import Any
 
 import msgspec
 
-from runbook import hint, repository
+from runbook import hint, paths
 from runbook.errors import NotFound, PlatformError, UsageError
 from runbook.platform import base, files
 from runbook.platform.base import OWNER_TAG, Change, Keys, ModelVersion, Stage
-from runbook.platform.local import cluster, home, logs, names, registry, routing, serving, state, teardown, up
-from runbook.platform.local.book import HISTORY
-from runbook.platform.local.home import LOCK_WAIT_S, Home
-from runbook.platform.local.replica import START_S
-from runbook.platform.local.serving import Serving
-from runbook.platform.local.state import Deployment, Endpoint
+from runbook.platform.local import (
+    cluster,
+    controller_client,
+    deployment_settings,
+    logs,
+    names,
+    registry,
+    state_dir,
+    teardown,
+)
+from runbook.platform.local.controller import state
+from runbook.platform.local.controller.replica import START_S
+from runbook.platform.local.controller.state import Deployment, Endpoint
+from runbook.platform.local.controller.state_store import HISTORY
+from runbook.platform.local.deployment_settings import Serving
+from runbook.platform.local.haproxy import config
+from runbook.platform.local.state_dir import LOCK_WAIT_S, Home
 
 ORDER_S = 30.0
 
@@ -48,14 +59,14 @@ def create(of: Home, stage: Stage) -> Change[base.Endpoint]:
             profile: base.Profile = "kubernetes" if kubernetes else "managed"
             state.save(state.path(of, name), Endpoint(str(of.path), name, stage, profile, 0, tags, home_id=of.id))
     # A run that was killed may have left a deployment in progress; the run that goes on with it begins here, and waits.
-    changed = up.order(of, name, ORDER_S, verb="tag", wait_s=START_S, tags=tags).changed
-    return Change(call, document, new or changed, up.ensure(of, name).public())
+    changed = controller_client.order(of, name, ORDER_S, verb="tag", wait_s=START_S, tags=tags).changed
+    return Change(call, document, new or changed, controller_client.ensure(of, name).public())
 
 
 def find(of: Home, stage: Stage) -> base.Endpoint | None:
     """Return the endpoint as its controller sees it now, or None; what had died is started again first."""
     name = _name(stage)
-    return up.ensure(of, name).public() if _exists(of, name) else None
+    return controller_client.ensure(of, name).public() if _exists(of, name) else None
 
 
 def deploy(of: Home, stage: Stage, name: str, model: ModelVersion) -> Change[base.Deployment]:
@@ -66,12 +77,12 @@ def deploy(of: Home, stage: Stage, name: str, model: ModelVersion) -> Change[bas
     """
     endpoint = _needed(of, stage)
     names.name("deployment", name)
-    document = serving.override(files.deployment(stage), name, model)
+    document = deployment_settings.override(files.deployment(stage), name, model)
     digest = files.code_digest(stage)
     bytes_of_model = Path("models") / names.model(model.name) / names.version(model.version)
-    settings = serving.read(document, stage, Path("endpoints") / endpoint / "code" / digest, bytes_of_model)
+    settings = deployment_settings.read(document, stage, Path("endpoints") / endpoint / "code" / digest, bytes_of_model)
     new = Deployment(name, model.name, model.version, model.digest, digest, "creating", settings)
-    before = up.ensure(of, endpoint)
+    before = controller_client.ensure(of, endpoint)
     call = f"local: deploy {name} to {endpoint}"
     found = before.deployments.get(name)
     if found is not None and found.same(new) and before.condition(name) == "ready":
@@ -79,7 +90,7 @@ def deploy(of: Home, stage: Stage, name: str, model: ModelVersion) -> Change[bas
     registry.provide(of, model)
     _snapshot(of, stage, endpoint, digest)
     patience = START_S + _busy_seconds(settings)
-    answer = up.order(of, endpoint, patience, verb="deploy", wait_s=patience, deployment=_plain(new))
+    answer = controller_client.order(of, endpoint, patience, verb="deploy", wait_s=patience, deployment=_plain(new))
     return Change(call, document, answer.changed, answer.state.public_deployment(name))
 
 
@@ -87,7 +98,7 @@ def longest_wait() -> float:
     """Return the seconds that one verb waits at most: for the lock, a controller, another order, and then its own."""
     nowhere = Path("nowhere")
     stages = ("dev", "prod")
-    settings = [serving.read(files.deployment(stage), stage, nowhere, nowhere) for stage in stages]
+    settings = [deployment_settings.read(files.deployment(stage), stage, nowhere, nowhere) for stage in stages]
     order = START_S + max(_busy_seconds(each) for each in settings)
     return LOCK_WAIT_S + START_S + 2 * order
 
@@ -107,7 +118,7 @@ def set_traffic(of: Home, stage: Stage, traffic: Mapping[str, int], tags: Mappin
     if sum(traffic.values()) not in (0, 100):
         raise UsageError(f"traffic {dict(traffic)!r} sums to {sum(traffic.values())}, wanted 0 or 100.")
     sent: dict[str, Any] = {"traffic": dict(traffic), "tags": dict(tags)}
-    answer = up.order(of, endpoint, ORDER_S, verb="traffic", **sent)
+    answer = controller_client.order(of, endpoint, ORDER_S, verb="traffic", **sent)
     return Change(f"local: set the traffic of {endpoint}", sent, answer.changed, answer.state.public())
 
 
@@ -117,13 +128,13 @@ def delete_deployment(of: Home, stage: Stage, name: str) -> Change[None]:
     call = f"local: delete deployment {name} of {endpoint}"
     if not _exists(of, endpoint):
         return Change(call, {}, False, None)
-    before = up.ensure(of, endpoint)
+    before = controller_client.ensure(of, endpoint)
     found = before.deployments.get(name)
     if found is None:
         return Change(call, {}, False, None)
     _ours(before)
     patience = ORDER_S + _busy_seconds(found.serving)
-    return Change(call, {}, up.order(of, endpoint, patience, verb="delete", name=name).changed, None)
+    return Change(call, {}, controller_client.order(of, endpoint, patience, verb="delete", name=name).changed, None)
 
 
 def delete(of: Home, stage: Stage) -> Change[None]:
@@ -144,7 +155,7 @@ def delete(of: Home, stage: Stage) -> Change[None]:
 
 def keys(of: Home, name: str) -> Keys:
     """Return the keys of the endpoint called ``name``."""
-    document = home.read_json(of.endpoint(name) / "keys.json")
+    document = state_dir.read_json(of.endpoint(name) / "keys.json")
     return Keys(document["primary"], document["secondary"])
 
 
@@ -211,8 +222,8 @@ def _ours(endpoint: Endpoint) -> None:
 
 def _write_new_keys(of: Home, name: str) -> None:
     pair = {"primary": secrets.token_urlsafe(32), "secondary": secrets.token_urlsafe(32)}
-    home.write_json(of.endpoint(name) / "keys.json", pair)
-    home.write(of.endpoint(name) / routing.KEYS, "".join(f"{key}\n" for key in pair.values()).encode())
+    state_dir.write_json(of.endpoint(name) / "keys.json", pair)
+    state_dir.write(of.endpoint(name) / config.KEYS, "".join(f"{key}\n" for key in pair.values()).encode())
 
 
 def _snapshot(of: Home, stage: Stage, endpoint: str, digest: str) -> None:
@@ -220,15 +231,15 @@ def _snapshot(of: Home, stage: Stage, endpoint: str, digest: str) -> None:
     target = of.endpoint(endpoint) / "code" / digest
     if target.exists():
         return
-    home.private_folder(target.parent)
+    state_dir.private_folder(target.parent)
     temporary = Path(tempfile.mkdtemp(dir=target.parent, prefix="."))
     for source in files.shipped(stage):
-        copy = temporary / source.relative_to(repository.DEPLOYMENT)
+        copy = temporary / source.relative_to(paths.DEPLOYMENT)
         copy.parent.mkdir(exist_ok=True)
         shutil.copyfile(source, copy)
     if files.code_digest(stage) != digest:
         shutil.rmtree(temporary)
-        raise PlatformError(f"{repository.DEPLOYMENT} changed while it was copied. Deploy again.")
+        raise PlatformError(f"{paths.DEPLOYMENT} changed while it was copied. Deploy again.")
     os.replace(temporary, target)
 
 

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 from runbook import hint
 from runbook.errors import NotFound, PlatformError, UsageError
 from runbook.platform.base import CHAMPION, OWNER_TAG, Change, ModelVersion
-from runbook.platform.local import home, names, store
-from runbook.platform.local.home import Home
+from runbook.platform.local import names, state_dir, tracking
+from runbook.platform.local.state_dir import Home
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -31,8 +31,8 @@ def register(
 
     Raises PlatformError when the sha256 of its model.onnx is not ``digest``, NotFound when there is no such model.
     """
-    client = store.client(of)
-    with store.errors(f"register {name}"):
+    client = tracking.client(of)
+    with tracking.errors(f"register {name}"):
         logged, run_id = _logged_model(client, source)
         labels = {OWNER_TAG: OWNER, **tags, DIGEST_TAG: digest}
         sent = {
@@ -61,8 +61,8 @@ def find(of: Home, name: str, version: str | None, alias: str | None) -> ModelVe
     """Return one version by number or by alias, the newest when neither is given, or None when there is none."""
     if not (of.path / "mlflow.db").exists():
         return None
-    client = store.client(of)
-    with store.errors(f"find {name}"):
+    client = tracking.client(of)
+    with tracking.errors(f"find {name}"):
         every = client.search_model_versions(f"name = '{names.model(name)}'")
         if version is not None:
             wanted = {str(int(names.version(version)))}
@@ -84,7 +84,7 @@ def download(of: Home, name: str, version: str, into: Path) -> Path:
         raise NotFound(
             f"Model {name} has no version {version} in {of.path}. Run first: {hint.RUNBOOK} step 40_register"
         )
-    with store.errors(f"download {name} version {version}"):
+    with tracking.errors(f"download {name} version {version}"):
         return _download(of, found.source, into, found.digest)
 
 
@@ -97,8 +97,8 @@ def promote(of: Home, name: str, version: str) -> Change[ModelVersion]:
         raise NotFound(f"Model {name} has no version {version} in {of.path}: it cannot become {CHAMPION}.")
     if CHAMPION in found.aliases:
         return Change(call, sent, False, found)
-    client = store.client(of)
-    with store.errors(f"promote {name} version {version}"):
+    client = tracking.client(of)
+    with tracking.errors(f"promote {name} version {version}"):
         client.set_registered_model_alias(name, CHAMPION, version)
         return Change(call, sent, True, _model_version(client.get_model_version(name, version)))
 
@@ -109,8 +109,8 @@ def demote(of: Home, name: str) -> Change[None]:
     sent = {"name": name, "alias": CHAMPION}
     if find(of, name, None, CHAMPION) is None:
         return Change(call, sent, False, None)
-    client = store.client(of)
-    with store.errors(f"take the alias {CHAMPION} from {name}"):
+    client = tracking.client(of)
+    with tracking.errors(f"take the alias {CHAMPION} from {name}"):
         client.delete_registered_model_alias(name, CHAMPION)
     return Change(call, sent, True, None)
 
@@ -123,7 +123,7 @@ def provide(of: Home, model: ModelVersion) -> None:
     target = of.models / names.model(model.name) / names.version(model.version)
     if _digest(target / "model" / MODEL_FILE) == model.digest:
         return
-    home.private_folder(target.parent)
+    state_dir.private_folder(target.parent)
     with tempfile.TemporaryDirectory(dir=target.parent, prefix=".") as folder:
         download(of, model.name, model.version, Path(folder) / "new" / "model")
         shutil.rmtree(target, ignore_errors=True)
@@ -150,7 +150,7 @@ def _download(of: Home, source: str, into: Path, digest: str) -> Path:
     from mlflow.artifacts import download_artifacts
 
     into.mkdir(parents=True, exist_ok=True)
-    download_artifacts(artifact_uri=source, dst_path=str(into), tracking_uri=store.tracking_uri(of))
+    download_artifacts(artifact_uri=source, dst_path=str(into), tracking_uri=tracking.tracking_uri(of))
     path = into / MODEL_FILE
     found = _digest(path)
     if found != digest:

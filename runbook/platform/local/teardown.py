@@ -11,10 +11,11 @@ from pathlib import Path
 import psutil
 
 from runbook.errors import PlatformError
-from runbook.platform.local import process, standby, state
-from runbook.platform.local.home import Home
+from runbook.platform.local import process
+from runbook.platform.local.controller import standby, state
+from runbook.platform.local.controller.state import Endpoint
 from runbook.platform.local.process import Process
-from runbook.platform.local.state import Endpoint
+from runbook.platform.local.state_dir import Home
 
 GRACE_S = 5.0
 

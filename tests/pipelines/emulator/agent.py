@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from emulator.records import JobRecord, Outcome, Run, StepRecord, UnknownConstruct
-from runbook.pipelines.language import AT, evaluate
+from runbook.lint.azure_pipelines.language import AT, evaluate
 
 MACRO = re.compile(r"\$\(([A-Za-z_][\w.-]*)\)")
 COMMAND = re.compile(r"^##vso\[(?P<what>[\w.]+)\s*(?P<with>[^\]]*)\](?P<text>.*)$")

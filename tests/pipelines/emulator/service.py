@@ -15,7 +15,7 @@ from built import checkout
 from emulator.agent import Agent
 from emulator.records import JobRecord, Outcome, Run, UnknownConstruct
 from emulator.tasks import Tasks
-from runbook.pipelines.language import AT, evaluate, load
+from runbook.lint.azure_pipelines.language import AT, evaluate, load
 
 KEYS = {
     "pipeline": {"name", "trigger", "pr", "resources", "lockBehavior", "parameters", "variables", "stages"},

@@ -8,7 +8,7 @@ from azure_standin import microsoft
 from azure_standin.standin import KNOWN
 from azure_standin.state import WORKSPACE_PATH
 
-from runbook import origin
+from runbook import git
 from runbook.platform import files
 from runbook.platform.azure import bodies
 from runbook.platform.base import ModelVersion
@@ -63,7 +63,7 @@ def test_nothing_that_trains_or_serves_reports_to_its_makers(sent: dict[str, Any
 
 
 def test_the_job_is_told_which_commit_it_trains_from(sent: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(origin, "facts", lambda: {"git_commit": "26e51d9f", "git_dirty": True, "git_branch": None})
+    monkeypatch.setattr(git, "facts", lambda: {"git_commit": "26e51d9f", "git_dirty": True, "git_branch": None})
     given = bodies("eastus", MODEL)["20 job"]["properties"]["environmentVariables"]
     assert given == {"RUNBOOK_GIT_COMMIT": "26e51d9f", "RUNBOOK_GIT_DIRTY": "true"}
 

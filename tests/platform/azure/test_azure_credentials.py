@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from runbook import repository
+from runbook import paths
 from runbook.errors import AnatomyError, ParamsError
 from runbook.platform.azure import AzurePlatform, credentials
 from runbook.platform.azure.workspace import Coordinates
@@ -48,7 +48,7 @@ def test_missing_coordinates_are_named() -> None:
 
 def written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str) -> None:
     (tmp_path / "azure.yml").write_text(f"target: azure\n{text}")
-    monkeypatch.setattr(repository, "PARAMS", tmp_path)
+    monkeypatch.setattr(paths, "PARAMS", tmp_path)
 
 
 def test_coordinates_may_stand_in_the_params_and_the_environment_comes_first(

@@ -11,11 +11,12 @@ from azure_standin.fixtures import make_cluster
 from azure_standin.standin import StandIn
 from azure_standin.state import WORKSPACE_PATH
 
-from runbook import repository, scoring
+from runbook import paths
 from runbook.errors import NotFound, PlatformError
 from runbook.platform import files
 from runbook.platform.azure import AzurePlatform
 from runbook.platform.base import Deployment, Endpoint, ModelVersion, Stage
+from runbook.testing import scoring_client
 
 pytest_plugins = ["azure_standin.fixtures"]
 pytestmark = pytest.mark.slow
@@ -29,10 +30,12 @@ def opened(azure: AzurePlatform, stage: Stage) -> Endpoint:
     return azure.create_endpoint(stage).result
 
 
-def ask(azure: AzurePlatform, stage: Stage, body: object = PASSENGER, pin: str | None = None) -> scoring.Reply:
+def ask(azure: AzurePlatform, stage: Stage, body: object = PASSENGER, pin: str | None = None) -> scoring_client.Reply:
     endpoint = azure.find_endpoint(stage)
     assert endpoint
-    return scoring.Client(endpoint, azure.keys(stage), pin).send(scoring.Request(json.dumps(body).encode()))
+    return scoring_client.Client(endpoint, azure.keys(stage), pin).send(
+        scoring_client.Request(json.dumps(body).encode())
+    )
 
 
 @pytest.mark.parametrize(("stage", "profile"), [("dev", "managed"), ("prod", "kubernetes")])
@@ -85,7 +88,7 @@ def test_a_wrong_key_is_refused_and_the_keys_are_secrets(azure: AzurePlatform, v
     assert keys.primary not in repr(keys)
     endpoint = azure.find_endpoint("dev")
     assert endpoint
-    assert scoring.Client(endpoint, keys).send(scoring.Request(b"{}", key="wrong")).status == 401
+    assert scoring_client.Client(endpoint, keys).send(scoring_client.Request(b"{}", key="wrong")).status == 401
 
 
 def test_a_second_deployment_takes_the_traffic_and_the_first_can_then_go(
@@ -169,8 +172,8 @@ def test_a_foreign_endpoint_is_left_alone(azure: AzurePlatform, standin: StandIn
 def test_what_python_leaves_beside_the_code_is_not_shipped(
     azure: AzurePlatform, version: ModelVersion, standin: StandIn, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    shutil.copytree(repository.DEPLOYMENT, tmp_path / "deployment")
-    monkeypatch.setattr(repository, "DEPLOYMENT", tmp_path / "deployment")
+    shutil.copytree(paths.DEPLOYMENT, tmp_path / "deployment")
+    monkeypatch.setattr(paths, "DEPLOYMENT", tmp_path / "deployment")
     for folder in ("", "dev"):
         (tmp_path / "deployment" / folder / "__pycache__").mkdir(exist_ok=True)
         (tmp_path / "deployment" / folder / "__pycache__" / "score.pyc").write_bytes(b"compiled")

@@ -17,8 +17,9 @@ import pytest
 from azure_standin.assets import locate
 from azure_standin.standin import StandIn, aimed
 
-from runbook import repository, training
+from runbook import paths
 from runbook.errors import NotFound, PlatformError
+from runbook.modelling import training
 from runbook.platform.azure import AzurePlatform
 
 pytest_plugins = ["azure_standin.fixtures"]
@@ -61,7 +62,7 @@ SLOW = "import time; time.sleep(120)"
 def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A checkout whose training is a script, with a history and an environment that must stay at home."""
     root = tmp_path / "checkout"
-    shutil.copytree(repository.ENVIRONMENT_SETUP, root / "environment_setup")
+    shutil.copytree(paths.ENVIRONMENT_SETUP, root / "environment_setup")
     for folder in ("data", ".git", ".venv", "reports", ".runbook"):
         (root / folder).mkdir()
         (root / folder / "secret.txt").write_text("stays at home")
@@ -71,15 +72,15 @@ def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     start, end = text.index("command:"), text.index("inputs:")
     path.write_text(text[:start] + 'command: "python data/train.py ${{inputs.run_id}}"\n' + text[end:])
     (root / "data" / "train.py").write_text(SCRIPT)
-    monkeypatch.setattr(repository, "ROOT", root)
-    monkeypatch.setattr(repository, "ENVIRONMENT_SETUP", root / "environment_setup")
+    monkeypatch.setattr(paths, "ROOT", root)
+    monkeypatch.setattr(paths, "ENVIRONMENT_SETUP", root / "environment_setup")
     return root
 
 
 @pytest.fixture
 def into(azure: AzurePlatform) -> Path:
     azure.create_compute("titanic-train")
-    return repository.step_folder("r1", "20_train")
+    return paths.step_folder("r1", "20_train")
 
 
 def submitted(standin: StandIn) -> list[str]:
@@ -113,8 +114,8 @@ def test_only_what_a_step_needs_is_uploaded(azure: AzurePlatform, standin: Stand
     azure.run_step("20_train", "r1", [], into)
     (code,) = standin.sent("PUT", "/codes/[^/]+/versions/1$")
     container, prefix = locate(code.sent["properties"]["codeUri"])
-    paths = standin.blobs.fetch(container, prefix, root / "uploaded")
-    names = {str(p.relative_to(root / "uploaded")) for p in paths}
+    fetched = standin.blobs.fetch(container, prefix, root / "uploaded")
+    names = {str(p.relative_to(root / "uploaded")) for p in fetched}
     assert "data/train.py" in names
     assert not [n for n in names if n.startswith((".git", ".venv", "reports", ".runbook"))]
 
@@ -200,7 +201,7 @@ def test_a_killed_runner_finds_its_job_again(
         f"AzurePlatform().run_step('20_train', 'r1', [], Path({str(into)!r}))"
     )
     surroundings = {**aimed(standin.environment()), "RUNBOOK_HOME": os.environ["RUNBOOK_HOME"]}
-    killed = subprocess.Popen([sys.executable, "-c", program], env=surroundings, cwd=repository.ROOT.parent)
+    killed = subprocess.Popen([sys.executable, "-c", program], env=surroundings, cwd=paths.ROOT.parent)
     ends = time.monotonic() + 60
     while not submitted(standin) and time.monotonic() < ends and killed.poll() is None:
         time.sleep(0.1)
@@ -214,7 +215,7 @@ def test_a_killed_runner_finds_its_job_again(
 
 def test_a_job_without_its_compute_is_refused(azure: AzurePlatform, standin: StandIn, root: Path) -> None:
     with pytest.raises(PlatformError, match="was not found"):
-        azure.run_step("20_train", "r1", [], repository.step_folder("r1", "20_train"))
+        azure.run_step("20_train", "r1", [], paths.step_folder("r1", "20_train"))
 
 
 def test_a_model_of_no_job_cannot_be_registered(azure: AzurePlatform) -> None:

@@ -18,18 +18,19 @@ from azure_standin.fixtures import make_cluster
 from azure_standin.standin import StandIn, aimed
 from azure_standin.state import GROUP_PATH, WORKSPACE_PATH
 
-from runbook import manifest, origin, repository, step
+from runbook import git, paths
+from runbook.engine import manifest, step
 from runbook.platform.azure import AzurePlatform, jobs
 from runbook.platform.base import Stage
 
 pytest_plugins = ["azure_standin.fixtures"]
 pytestmark = [pytest.mark.slow, pytest.mark.whole, pytest.mark.timeout(1200)]
 
-SHORT = ["-f", str(repository.PARAMS / "test.yml")]
+SHORT = ["-f", str(paths.PARAMS / "test.yml")]
 COMPUTE = f"{WORKSPACE_PATH}/computes/titanic-train"
 
 
-def start(standin: StandIn, *words: str, root: Path = repository.ROOT) -> subprocess.Popen[str]:
+def start(standin: StandIn, *words: str, root: Path = paths.ROOT) -> subprocess.Popen[str]:
     """Start the runner of a checkout as a person would, aimed at the stand-in."""
     folders = {n: os.environ[n] for n in ("RUNBOOK_HOME", "RUNBOOK_REPORTS")}
     return subprocess.Popen(
@@ -56,7 +57,7 @@ def checkout(tmp_path: Path) -> Path:
     """A copy of this checkout, for a test that changes a notebook."""
     root = tmp_path / "checkout"
     for name in jobs.SNAPSHOT:
-        source = repository.ROOT / name
+        source = paths.ROOT / name
         if source.is_dir():
             shutil.copytree(source, root / name, ignore=shutil.ignore_patterns("__pycache__"))
         else:
@@ -82,7 +83,7 @@ def test_a_failed_training_is_red_keeps_its_log_and_leaves_no_compute(standin: S
     }
     assert standin.state.get(COMPUTE) is None
     assert len(submitted(standin)) == 1
-    trained = repository.step_folder("red", "20_train")
+    trained = paths.step_folder("red", "20_train")
     result = step.load(trained)
     assert result and result.error and result.error["message"] == "the training diverged"
     assert "the training diverged" in (trained / "report.html").read_text()
@@ -112,7 +113,7 @@ def test_a_run_killed_after_it_sent_its_job_goes_on_with_that_job(standin: Stand
     assert standin.state.get(COMPUTE) is None
     # The job had no .git: what run.json says of the commit was passed on to it.
     trained = json.loads((this.folder / "metadata" / "run.json").read_text())["properties"]
-    assert trained["git_commit"] and trained["git_commit"] == origin.facts()["git_commit"]
+    assert trained["git_commit"] and trained["git_commit"] == git.facts()["git_commit"]
 
 
 def test_an_interrupted_step_says_what_goes_on_in_azure_and_goes_on_with_it_when_run_again(standin: StandIn) -> None:

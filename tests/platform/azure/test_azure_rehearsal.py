@@ -9,12 +9,13 @@ import sys
 import pytest
 from azure_standin.standin import StandIn, aimed
 
-from runbook import repository, step
+from runbook import paths
+from runbook.engine import step
 
 pytest_plugins = ["azure_standin.fixtures"]
 pytestmark = [pytest.mark.slow, pytest.mark.whole, pytest.mark.timeout(2400)]
 
-SHORT = ["-f", str(repository.PARAMS / "test.yml")]
+SHORT = ["-f", str(paths.PARAMS / "test.yml")]
 CI = ["10_create_compute", "20_train", "30_evaluate", "40_register", "49_delete_compute"]
 RELEASE = ["60_deploy", "70_functional_test", "80_stress_test", "90_release"]
 PLAN = [
@@ -34,12 +35,12 @@ LASTING = {
 
 def run_step(standin: StandIn, name: str, stage: str | None, run_id: str) -> step.Status:
     """Run one step in a process of its own; the runner sends training to the compute."""
-    folder = repository.step_folder(run_id, name, stage)
+    folder = paths.step_folder(run_id, name, stage)
     command = [sys.executable, "-m", "runbook.cli", "step", name, "--target", "azure", "--run-id", run_id, *SHORT]
     folders = {n: os.environ[n] for n in ("RUNBOOK_HOME", "RUNBOOK_REPORTS")}
     done = subprocess.run(
         [*command, *(["--stage", stage] if stage else [])],
-        cwd=repository.ROOT,
+        cwd=paths.ROOT,
         env={**aimed(standin.environment()), **folders},
         capture_output=True,
         text=True,

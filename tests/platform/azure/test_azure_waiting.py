@@ -11,7 +11,8 @@ import pytest
 from azure.core.polling import LROPoller
 from azure_standin.standin import StandIn
 
-from runbook import plan, side_channel
+from runbook import side_channel
+from runbook.engine import plan
 from runbook.errors import PlatformError
 from runbook.platform.azure import AzurePlatform
 from runbook.platform.base import Change, ModelVersion

@@ -19,12 +19,13 @@ from typing import Any
 import pytest
 import yaml
 
-from runbook import repository
+from runbook import paths
 from runbook.platform.base import ModelVersion, Stage
-from runbook.platform.local import LocalPlatform, state
-from runbook.platform.local.home import Home
+from runbook.platform.local import LocalPlatform
+from runbook.platform.local.controller import state
+from runbook.platform.local.state_dir import Home
 
-SHIPPED = repository.DEPLOYMENT
+SHIPPED = paths.DEPLOYMENT
 APP = """\
 import json, os, re, threading, time
 import flask

@@ -18,8 +18,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from runbook.platform.base import Stage
-from runbook.platform.local import LocalPlatform, process, state
-from runbook.platform.local.state import Endpoint
+from runbook.platform.local import LocalPlatform, process
+from runbook.platform.local.controller import state
+from runbook.platform.local.controller.state import Endpoint
 
 BUSY_LOOPS = 4
 LONGEST_WAIT_S = 120.0

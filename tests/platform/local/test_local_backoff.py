@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from runbook.platform.local.backoff import Backoff
+from runbook.platform.local.controller.backoff import Backoff
 
 
 def pauses(count: int, failed: bool) -> list[float]:

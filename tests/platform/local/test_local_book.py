@@ -10,10 +10,11 @@ from pathlib import Path
 import pytest
 
 from runbook.errors import PlatformError
-from runbook.platform.local import routing, state
-from runbook.platform.local.book import HISTORY, Book
-from runbook.platform.local.router import Router
-from runbook.platform.local.state import Endpoint
+from runbook.platform.local.controller import state
+from runbook.platform.local.controller.state import Endpoint
+from runbook.platform.local.controller.state_store import HISTORY, Book
+from runbook.platform.local.haproxy import config
+from runbook.platform.local.haproxy.router import Router
 
 
 @pytest.fixture
@@ -51,7 +52,7 @@ def test_a_wish_that_cannot_be_written_changes_nothing_and_says_so(book: Book) -
     unblock(book, away)
     assert book.flush()
     assert on_disk(book) == book.state
-    assert "127.0.0.1:8601" in (book.folder / routing.CONFIG).read_text()
+    assert "127.0.0.1:8601" in (book.folder / config.CONFIG).read_text()
 
 
 def test_a_fact_that_cannot_be_written_counts_at_once_and_reaches_the_disk_later(book: Book) -> None:
@@ -62,7 +63,7 @@ def test_a_fact_that_cannot_be_written_counts_at_once_and_reaches_the_disk_later
     assert on_disk(book).port == 8601
     assert book.flush() and not book.unsaved
     assert on_disk(book) == book.state
-    assert "127.0.0.1:8603" in (book.folder / routing.CONFIG).read_text()
+    assert "127.0.0.1:8603" in (book.folder / config.CONFIG).read_text()
 
 
 def test_the_history_goes_on_after_a_line_that_could_not_be_written(book: Book) -> None:

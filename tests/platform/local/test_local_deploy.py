@@ -11,7 +11,9 @@ import yaml
 from local_cloud import APP, SHIPPED, Cloud, eventually, listening, sockets
 
 from runbook.errors import Busy, NotFound, PlatformError, UsageError
-from runbook.platform.local import process, routing, state
+from runbook.platform.local import process
+from runbook.platform.local.controller import state
+from runbook.platform.local.haproxy import config
 
 
 def test_an_unchanged_deployment_is_left_alone(cloud: Cloud) -> None:
@@ -99,7 +101,7 @@ def test_when_one_replica_of_several_fails_the_others_are_ended(cloud: Cloud) ->
 
 def test_when_the_router_refuses_a_new_deployment_its_replicas_are_ended(cloud: Cloud) -> None:
     before = cloud.serve("dev")
-    keys = cloud.platform.home.endpoint("titanic-dev") / routing.KEYS
+    keys = cloud.platform.home.endpoint("titanic-dev") / config.KEYS
     text = keys.read_text()
     keys.unlink()  # HAProxy refuses a configuration that names a missing file
     with pytest.raises(PlatformError, match="refused its new configuration"):

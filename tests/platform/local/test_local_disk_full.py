@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from local_cloud import Cloud, build, eventually
 
-from runbook import repository
+from runbook import paths
 from runbook.errors import PlatformError
 from runbook.platform.local import process
 
@@ -32,7 +32,7 @@ def test_on_a_full_disk_replicas_are_replaced_and_the_files_are_put_right_later(
         capture_output=True,
         text=True,
         timeout=240,
-        env={**os.environ, "PYTHONPATH": os.pathsep.join([str(repository.ROOT), str(Path(__file__).parent)])},
+        env={**os.environ, "PYTHONPATH": os.pathsep.join([str(paths.ROOT), str(Path(__file__).parent)])},
     )
     assert done.returncode == 0, done.stdout + done.stderr
 
@@ -93,7 +93,7 @@ def _scenario(cloud: Cloud, ballast: Path) -> None:
 
 if __name__ == "__main__":
     here = build(Path(sys.argv[1]))
-    repository.DEPLOYMENT = here.files
+    paths.DEPLOYMENT = here.files
     here.edit("dev", environment_variables={"WORKER_COUNT": "1"})
     try:
         _scenario(here, Path(sys.argv[1]) / "ballast")

@@ -17,9 +17,11 @@ import psutil
 import pytest
 from local_cloud import APP, Cloud, eventually, listening, platform, sockets
 
-from runbook import show
+from runbook.engine import text
 from runbook.errors import PlatformError
-from runbook.platform.local import channel, haproxy, process, standby, state, up
+from runbook.platform.local import controller_client, process
+from runbook.platform.local.controller import channel, standby, state
+from runbook.platform.local.haproxy import binary
 from runbook.platform.local.process import Process
 
 
@@ -59,7 +61,7 @@ def test_a_deployment_with_traffic_is_retried_without_end_and_healed_by_deployin
     found = cloud.platform.find_endpoint("dev")
     assert found is not None
     assert (found.deployments[0].state, found.deployments[0].replicas) == ("retrying", 0)
-    assert show.endpoint_fields(cloud.platform, "dev")["states"] == {"blue": "retrying"}
+    assert text.endpoint_fields(cloud.platform, "dev")["states"] == {"blue": "retrying"}
     shown = str(cloud.platform.status()[0])
     assert "blue retrying" in shown and "ended with exit code" in shown
     assert cloud.post("dev").status == 429
@@ -125,7 +127,7 @@ def test_a_killed_controller_loses_no_request_and_its_successor_adopts_what_live
 
 def test_a_controller_that_hangs_is_replaced(cloud: Cloud, monkeypatch: pytest.MonkeyPatch) -> None:
     before = cloud.serve("dev")
-    monkeypatch.setattr(up, "ANSWER_S", 1.0)
+    monkeypatch.setattr(controller_client, "ANSWER_S", 1.0)
     assert before.controller
     os.kill(before.controller.pid, signal.SIGSTOP)
     assert cloud.platform.find_endpoint("dev") is not None
@@ -335,10 +337,10 @@ def test_a_deleted_checkout_leaves_an_endpoint_that_the_next_one_takes_over(
     venv.create(checkout / "venv", with_pip=False, symlinks=True)
     packages = next((checkout / "venv" / "lib").glob("python*/site-packages"))
     (packages / "borrowed.pth").write_text(f"{Path(psutil.__file__).parent.parent}\n")
-    shutil.copytree(haproxy.find()[0].parent, checkout / "bin")
+    shutil.copytree(binary.find()[0].parent, checkout / "bin")
     with monkeypatch.context() as patch:
         patch.setattr(sys, "executable", str(checkout / "venv" / "bin" / "python"))
-        patch.setenv(haproxy.OVERRIDE, str(checkout / "bin" / "haproxy"))
+        patch.setenv(binary.OVERRIDE, str(checkout / "bin" / "haproxy"))
         before = cloud.serve("dev")
     shutil.rmtree(checkout)
     assert cloud.post("dev").status == 200

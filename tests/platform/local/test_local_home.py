@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from runbook.errors import Busy, PlatformError
-from runbook.platform.local import home
+from runbook.platform.local import state_dir
 
 
 @pytest.fixture
@@ -24,48 +24,48 @@ def short(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 
 
 def test_a_new_home_is_private_and_versioned(tmp_path: Path) -> None:
-    home.open_home(tmp_path / "new")
+    state_dir.open_home(tmp_path / "new")
     assert (tmp_path / "new").stat().st_mode & 0o777 == 0o700
     version = json.loads((tmp_path / "new" / "version.json").read_text())
-    assert version == {"version": home.VERSION, "id": home.open_home(tmp_path / "new").id}
+    assert version == {"version": state_dir.VERSION, "id": state_dir.open_home(tmp_path / "new").id}
     assert len(version["id"]) == 16
 
 
 def test_a_home_keeps_its_id_and_the_next_one_at_its_place_has_another(tmp_path: Path) -> None:
-    first = home.open_home(tmp_path / "new").id
-    assert home.open_home(tmp_path / "new").id == first
+    first = state_dir.open_home(tmp_path / "new").id
+    assert state_dir.open_home(tmp_path / "new").id == first
     shutil.rmtree(tmp_path / "new")
-    assert home.open_home(tmp_path / "new").id != first
+    assert state_dir.open_home(tmp_path / "new").id != first
 
 
 def test_a_home_of_an_earlier_release_gets_an_id_and_keeps_it(tmp_path: Path) -> None:
-    home.write_json(tmp_path / "old" / "version.json", {"version": home.VERSION})
-    given = home.open_home(tmp_path / "old").id
+    state_dir.write_json(tmp_path / "old" / "version.json", {"version": state_dir.VERSION})
+    given = state_dir.open_home(tmp_path / "old").id
     assert len(given) == 16
-    assert home.open_home(tmp_path / "old").id == given
+    assert state_dir.open_home(tmp_path / "old").id == given
 
 
 def test_a_home_that_somebody_made_open_is_closed(tmp_path: Path) -> None:
     (tmp_path / "open").mkdir(mode=0o755)
-    home.open_home(tmp_path / "open")
+    state_dir.open_home(tmp_path / "open")
     assert (tmp_path / "open").stat().st_mode & 0o777 == 0o700
 
 
-@pytest.mark.parametrize("version", [home.VERSION + 1, 0, "1", None])
+@pytest.mark.parametrize("version", [state_dir.VERSION + 1, 0, "1", None])
 def test_a_home_of_an_unknown_version_is_refused_and_says_what_to_do(tmp_path: Path, version: object) -> None:
     (tmp_path / "version.json").write_text(json.dumps({"version": version}))
     with pytest.raises(PlatformError, match="another release.*RUNBOOK_HOME"):
-        home.open_home(tmp_path)
+        state_dir.open_home(tmp_path)
 
 
 def test_the_runtime_folder_is_short_private_and_the_same_for_everybody(
     tmp_path: Path, short: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    of = home.open_home(tmp_path / "home")
+    of = state_dir.open_home(tmp_path / "home")
     runtime = of.runtime()
     assert runtime.is_relative_to(short)
     assert runtime.stat().st_mode & 0o777 == 0o700
-    assert len(str(runtime)) <= home.LONGEST_RUNTIME
+    assert len(str(runtime)) <= state_dir.LONGEST_RUNTIME
     monkeypatch.setattr(tempfile, "tempdir", "/var/tmp")  # noqa: S108 - another process with another TMPDIR
     assert of.runtime() == runtime
 
@@ -76,7 +76,7 @@ def test_a_long_or_odd_temporary_folder_is_not_used_for_sockets(
     for odd in (tmp_path / ("x" * 60), tmp_path.parent / "a b"):
         odd.mkdir(exist_ok=True)
         monkeypatch.setattr(tempfile, "tempdir", str(odd))
-        runtime = home.open_home(tmp_path / odd.name).runtime()
+        runtime = state_dir.open_home(tmp_path / odd.name).runtime()
         assert not runtime.is_relative_to(odd)
         runtime.rmdir()
 
@@ -85,25 +85,25 @@ def test_a_runtime_folder_that_others_can_enter_is_refused(tmp_path: Path, short
     (short / f"runbook-{os.getuid()}").mkdir(mode=0o700)
     (short / f"runbook-{os.getuid()}").chmod(0o777)
     with pytest.raises(PlatformError, match="TMPDIR"):
-        home.open_home(tmp_path / "home").runtime()
+        state_dir.open_home(tmp_path / "home").runtime()
 
 
 def test_a_symlink_in_place_of_the_runtime_folder_is_refused(tmp_path: Path, short: Path) -> None:
     (short / "elsewhere").mkdir(mode=0o700)
     (short / f"runbook-{os.getuid()}").symlink_to(short / "elsewhere")
     with pytest.raises(PlatformError, match="only you can enter"):
-        home.open_home(tmp_path / "home").runtime()
+        state_dir.open_home(tmp_path / "home").runtime()
 
 
 def test_a_copied_home_has_a_runtime_folder_of_its_own(tmp_path: Path, short: Path) -> None:
-    runtime = home.open_home(tmp_path / "home").runtime()
+    runtime = state_dir.open_home(tmp_path / "home").runtime()
     shutil.copytree(tmp_path / "home", tmp_path / "copy")
-    assert home.open_home(tmp_path / "copy").runtime() != runtime
+    assert state_dir.open_home(tmp_path / "copy").runtime() != runtime
 
 
 def test_who_waits_too_long_for_the_home_is_told_who_has_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(home, "LOCK_WAIT_S", 0.1)
-    of = home.open_home(tmp_path)
+    monkeypatch.setattr(state_dir, "LOCK_WAIT_S", 0.1)
+    of = state_dir.open_home(tmp_path)
     holds, done = threading.Event(), threading.Event()
 
     def hold() -> None:
@@ -124,12 +124,12 @@ def test_who_waits_too_long_for_the_home_is_told_who_has_it(tmp_path: Path, monk
 
 def test_files_are_private_and_a_damaged_one_says_what_to_do(tmp_path: Path) -> None:
     path = tmp_path / "new" / "some.json"
-    home.write_json(path, {"a": 1})
+    state_dir.write_json(path, {"a": 1})
     assert path.stat().st_mode & 0o777 == 0o600
     assert path.parent.stat().st_mode & 0o777 == 0o700
-    assert home.read_json(path) == {"a": 1}
+    assert state_dir.read_json(path) == {"a": 1}
     for damage in ("{", "[]"):
         path.write_text(damage)
         with pytest.raises(PlatformError, match="runbook down"):
-            home.read_json(path)
+            state_dir.read_json(path)
     assert [p.name for p in path.parent.iterdir()] == ["some.json"]

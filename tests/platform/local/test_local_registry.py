@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 from local_cloud import platform as platform_at
 
-from runbook import training
 from runbook.errors import NotFound, PlatformError, UsageError
+from runbook.modelling import training
 from runbook.platform.local import LocalPlatform
 
 

@@ -16,7 +16,7 @@ import pytest
 from local_cloud import Cloud, Reply, eventually, sockets
 
 from runbook.platform.base import Stage
-from runbook.platform.local import refusal, routing
+from runbook.platform.local.haproxy import config, refusal
 
 STAGES: tuple[Stage, ...] = ("dev", "prod")
 
@@ -118,18 +118,18 @@ def test_prod_maps_statuses_as_documented_for_kubernetes_endpoints(both: Cloud) 
 def test_dev_maps_statuses_as_documented_for_managed_endpoints(both: Cloud) -> None:
     for status in (400, 405, 413, 415, 422, 503, 504):
         reply = both.post("dev", {"status": status})
-        assert (reply.status, reply.headers[routing.MODEL_STATUS]) == (424, str(status))
-        assert reply.headers[routing.MODEL_REASON]
+        assert (reply.status, reply.headers[config.MODEL_STATUS]) == (424, str(status))
+        assert reply.headers[config.MODEL_REASON]
         assert reply.document == {"said": status}
     raised = both.post("dev", {"raise": 1})
-    assert (raised.status, raised.headers[routing.MODEL_STATUS]) == (424, "500")
+    assert (raised.status, raised.headers[config.MODEL_STATUS]) == (424, "500")
     assert both.post("dev", {"sleep": 3}).status == 408
 
 
 def test_a_worker_that_dies_while_it_scores_is_an_error_of_the_model(both: Cloud) -> None:
     assert both.post("prod", {"exit": 1}).status == 502
     died = both.post("dev", {"exit": 1})
-    assert (died.status, died.headers[routing.MODEL_STATUS]) == (424, "502")
+    assert (died.status, died.headers[config.MODEL_STATUS]) == (424, "502")
     for stage in STAGES:
         assert eventually(lambda stage=stage: len(_workers(both, stage)) == 2)  # type: ignore[misc]
 
@@ -191,8 +191,8 @@ def test_no_request_is_lost_while_traffic_moves(both: Cloud) -> None:
 def test_the_pinning_header_reaches_a_deployment_without_traffic(both: Cloud) -> None:
     reply = both.post("prod", azureml_model_deployment="green")
     assert reply.document["version"] == "2"
-    assert reply.headers[routing.PIN] == "green"
-    assert both.post("prod").headers[routing.PIN] == "blue"
+    assert reply.headers[config.PIN] == "green"
+    assert both.post("prod").headers[config.PIN] == "blue"
 
 
 @pytest.mark.parametrize("stage", STAGES)
@@ -223,7 +223,7 @@ def test_a_body_above_the_bound_gets_its_413_in_whatever_form_it_is_sent(
     status, headers, content = _send(both, stage, size, chunked)
     assert status == TOO_LARGE[stage]
     assert json.loads(content) == {"message": f"The body is larger than {refusal.LARGEST_BODY} bytes"}
-    assert headers.get(routing.MODEL_STATUS) == ("413" if stage == "dev" else None)
+    assert headers.get(config.MODEL_STATUS) == ("413" if stage == "dev" else None)
 
 
 @pytest.mark.parametrize("chunked", [False, True])
@@ -239,7 +239,7 @@ def test_a_body_in_the_smallest_chunks_is_bounded_too(both: Cloud) -> None:
 
 def test_long_headers_cannot_make_room_for_a_body_of_unknown_size(both: Cloud) -> None:
     # Also of headers that the router replaces.
-    names = ("x-long", "x-longer", "x-request-id", routing.CLIENT_ID)
+    names = ("x-long", "x-longer", "x-request-id", config.CLIENT_ID)
     long = {name: "a" * 60_000 for name in names}
     status, _, content = _send(both, "prod", MIB, chunked=True, more=long)
     assert (status, "headers" in json.loads(content)["message"]) == (431, True)

@@ -11,8 +11,9 @@ from local_cloud import Cloud, eventually
 
 from runbook.errors import AnatomyError, UsageError
 from runbook.platform import files
-from runbook.platform.local import routing, serving
-from runbook.platform.local.scaler import Scaler
+from runbook.platform.local import deployment_settings
+from runbook.platform.local.controller.autoscaler import Scaler
+from runbook.platform.local.haproxy import config
 
 
 def scaler() -> Scaler:
@@ -57,20 +58,20 @@ def test_it_never_leaves_its_limits(polls: list[list[float]], least: int, more: 
 
 @given(st.lists(st.integers(0, 100), min_size=1, max_size=4).filter(lambda p: 0 < sum(p) <= 100))
 def test_every_percent_of_traffic_is_one_number_in_a_hundred(percents: list[int]) -> None:
-    rows = routing.traffic_ranges({f"d{n}": percent for n, percent in enumerate(percents)})
+    rows = config.traffic_ranges({f"d{n}": percent for n, percent in enumerate(percents)})
     numbers = [n for bounds, _ in rows for n in range(int(bounds.split(":")[0]), int(bounds.split(":")[1]) + 1)]
     assert numbers == list(range(sum(percents)))
 
 
 def test_prod_obeys_every_value_of_its_deployment_file() -> None:
-    found = serving.read(files.deployment("prod"), "prod", Path("code"), Path("models/Tiny/1"))
+    found = deployment_settings.read(files.deployment("prod"), "prod", Path("code"), Path("models/Tiny/1"))
     assert (found.least, found.most, found.target, found.polling_interval, found.calm_polls) == (3, 6, 50, 1, 20)
     assert (found.request_timeout_ms, found.queue_wait_ms, found.concurrency, found.workers) == (60000, 180000, 2, 2)
     assert (found.code, found.entry_script, found.autoscaled) == ("code", "score.py", True)
 
 
 def test_dev_is_one_replica_that_does_not_scale() -> None:
-    found = serving.read(files.deployment("dev"), "dev", Path("code"), Path("models/Tiny/1"))
+    found = deployment_settings.read(files.deployment("dev"), "dev", Path("code"), Path("models/Tiny/1"))
     assert (found.least, found.most, found.autoscaled) == (1, 1, False)
     assert found.queue_wait_ms == found.request_timeout_ms
 
@@ -89,15 +90,15 @@ def test_dev_is_one_replica_that_does_not_scale() -> None:
 )
 def test_a_deployment_file_that_cannot_be_served_is_refused(key: str, value: dict[str, object]) -> None:
     with pytest.raises(AnatomyError, match="deployment/prod/deployment.yml"):
-        serving.read({**files.deployment("prod"), key: value}, "prod", Path("code"), Path("models/Tiny/1"))
+        deployment_settings.read({**files.deployment("prod"), key: value}, "prod", Path("code"), Path("models/Tiny/1"))
 
 
 def test_a_test_may_shorten_the_calm_and_a_wrong_value_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RUNBOOK_CALM_POLLS", "3")
-    assert serving.read(files.deployment("prod"), "prod", Path("c"), Path("m")).calm_polls == 3
+    assert deployment_settings.read(files.deployment("prod"), "prod", Path("c"), Path("m")).calm_polls == 3
     monkeypatch.setenv("RUNBOOK_CALM_POLLS", "0")
     with pytest.raises(UsageError, match="RUNBOOK_CALM_POLLS"):
-        serving.read(files.deployment("prod"), "prod", Path("c"), Path("m"))
+        deployment_settings.read(files.deployment("prod"), "prod", Path("c"), Path("m"))
 
 
 def test_load_brings_replicas_and_calm_takes_them_away_without_an_error(

@@ -13,7 +13,8 @@ import psutil
 import pytest
 from local_cloud import Cloud, eventually, listening, sockets
 
-from runbook.platform.local import channel, process, standby
+from runbook.platform.local import process
+from runbook.platform.local.controller import channel, standby
 from runbook.platform.local.process import Process
 
 NAME = "titanic-dev"

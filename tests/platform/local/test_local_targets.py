@@ -4,11 +4,11 @@ from pathlib import Path
 
 import pytest
 
-from runbook import repository
+from runbook import paths
 from runbook.errors import PlatformError, UsageError
 from runbook.platform import base
 from runbook.platform.base import Platform
-from runbook.platform.local import LocalPlatform, home, machine
+from runbook.platform.local import LocalPlatform, machine, state_dir
 from runbook.platform.local.machine import Machine
 
 
@@ -26,7 +26,7 @@ def test_the_local_platform_speaks_the_whole_protocol(platform: LocalPlatform) -
 
 def test_the_binding_shows_the_home_and_what_is_not_enforced(platform: LocalPlatform) -> None:
     binding = platform.binding()
-    assert binding["workspace"] == str(repository.home())
+    assert binding["workspace"] == str(paths.home())
     assert "HAProxy 2." in binding["router"] or "HAProxy 3." in binding["router"]
     assert "cpu and memory limits" in binding["not enforced here"]
 
@@ -47,7 +47,7 @@ def test_compute_is_this_machine_recorded_under_a_name(platform: LocalPlatform) 
 
 def test_compute_that_is_not_ours_is_left_alone(platform: LocalPlatform) -> None:
     record = {"name": "their-train", "size": "x", "tags": {"team": "other"}, "details": {}}
-    home.write_json(platform.home.path / "computes" / "their-train.json", record)
+    state_dir.write_json(platform.home.path / "computes" / "their-train.json", record)
     found = platform.find_compute("their-train")
     assert found is not None
     assert not found.ours

@@ -1,0 +1,266 @@
+"""promote | hold | fail: numbers in, decision out, with the statistics behind it.
+
+Every interval is a 95 % percentile bootstrap that draws whole tickets, because the passengers of one ticket share their
+luck. Differences are paired: both models answer for the same draw.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+from sklearn.metrics import roc_auc_score
+
+from runbook.errors import UsageError
+from runbook.modelling import dataset
+
+Verdict = Literal["passed", "failed", "not_run"]
+Word = Literal["promote", "hold", "fail"]
+Array = npt.NDArray[Any]
+Interval = tuple[float, float]
+
+TRAINED = ("cv_log_loss", "cv_brier", "cv_roc_auc", "cv_accuracy", "cv_log_loss_low", "cv_brier_low")
+
+
+@dataclass(frozen=True)
+class Rules:
+    """What is asked of a candidate: floors on the sealed rows, and the margin of log loss it may lose to the champion."""
+
+    max_log_loss: float
+    max_brier: float
+    min_roc_auc: float
+    min_accuracy: float
+    margin: float
+    promote_when: str = "not_worse"
+    same_within: float = 1e-6
+    resamples: int = 2_000
+    seed: int = 2026
+
+
+@dataclass(frozen=True)
+class Champion:
+    """The model in production [sealed rows]; ``largest_change`` is the candidate's from it over all passengers."""
+
+    probabilities: Array
+    same_training: bool
+    largest_change: float
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """Outcomes, tickets and probabilities [sealed rows]; ``trained`` are the metrics that training left."""
+
+    outcomes: Array
+    tickets: Array
+    candidate: Array
+    baselines: Mapping[str, Array]
+    trained: Mapping[str, float]
+    champion: Champion | None = None
+
+
+@dataclass(frozen=True)
+class Criterion:
+    """One comparison; ``verdict`` says whether it speaks for promotion."""
+
+    name: str
+    wanted: str
+    found: float | str
+    interval: Interval | None
+    verdict: Verdict
+
+
+@dataclass(frozen=True)
+class Decision:
+    """The decision, the sentence that gives its reason, and every criterion; ``draws`` is what the figure shows.
+
+    ``draws`` [resamples] holds the drawn differences of log loss, candidate minus champion; it is empty without a champion.
+    """
+
+    decision: Word
+    reason: str
+    criteria: tuple[Criterion, ...]
+    draws: Array = field(default_factory=lambda: np.empty(0), repr=False, compare=False)
+
+    def document(self) -> dict[str, Any]:
+        """Return decision, reason and criteria as decision.json holds them."""
+        rows = [{**asdict(c), "interval": None if c.interval is None else list(c.interval)} for c in self.criteria]
+        return {"decision": self.decision, "reason": self.reason, "criteria": rows}
+
+
+def decide(evidence: Evidence, rules: Rules) -> Decision:
+    """Judge a candidate; nothing outside is read or changed.
+
+    Numbers that are missing or not finite fail first, then a candidate that has probably seen the sealed rows. A candidate
+    that is not new is held before its floors are asked, for the champion it equals was released already. Then floors and
+    baselines fail, and last the champion is compared with.
+    """
+    if rules.promote_when not in ("not_worse", "better"):
+        raise UsageError(f"promote_when is {rules.promote_when!r}: wanted not_worse or better.")
+    sound = _sound(evidence)
+    if wrong := _first_failed(sound):
+        return Decision("fail", f"The evidence is not sound. {wrong}", sound)
+    weights = draw_tickets(evidence.tickets, rules.resamples, rules.seed)
+    sound += _unseen(evidence, weights)
+    if wrong := _first_failed(sound):
+        return Decision("fail", f"The candidate has probably seen the sealed rows in training. {wrong}", sound)
+    floors = _floors(evidence, rules, weights) + _baselines(evidence, weights)
+    if evidence.champion is None:
+        broken = _first_failed(floors)
+        reason = broken or "There is no champion yet; every floor holds and both baselines are beaten."
+        return Decision("fail" if broken else "promote", reason, sound + floors)
+    draws = _difference(evidence.outcomes, evidence.candidate, evidence.champion.probabilities, weights)
+    newness, rivalry = _newness(evidence.champion, rules), _rivalry(evidence, evidence.champion, rules, draws)
+    word, reason = _against_champion(newness, floors, rivalry, rules)
+    return Decision(word, reason, (*sound, *newness, *floors, rivalry), draws)
+
+
+def draw_tickets(tickets: Array, resamples: int, seed: int) -> Array:
+    """Return how often every row is drawn, integers [resamples, rows]: as many tickets as there are, with replacement."""
+    _, codes = np.unique(tickets, return_inverse=True)
+    count = int(codes.max()) + 1
+    drawn = np.random.default_rng(seed).multinomial(count, np.full(count, 1 / count), size=resamples)
+    return np.asarray(drawn[:, codes])
+
+
+def _sound(evidence: Evidence) -> tuple[Criterion, ...]:
+    rows, survivors = len(evidence.outcomes), int(np.sum(evidence.outcomes == 1))
+    answers, champion = {"the candidate": evidence.candidate, **evidence.baselines}, evidence.champion
+    criteria = []
+    if champion is not None:
+        answers["the champion"] = champion.probabilities
+        change = f"{champion.largest_change:g}"
+        comparable = bool(np.isfinite(champion.largest_change))
+        criteria.append(_criterion("largest change against the champion", "a number", change, comparable))
+    lost = [name for name in TRAINED if not np.isfinite(evidence.trained.get(name, np.nan))]
+    found = f"missing or not finite: {', '.join(lost)}" if lost else "all of them"
+    return (
+        *(_answered(name, probabilities, rows) for name, probabilities in answers.items()),
+        *criteria,
+        _criterion("training left its metrics", ", ".join(TRAINED), found, not lost),
+        _criterion("the sealed rows hold both outcomes", f"1 to {rows - 1} survivors", survivors, 0 < survivors < rows),
+    )
+
+
+def _answered(name: str, probabilities: Array, rows: int) -> Criterion:
+    good = int(np.sum((probabilities >= 0) & (probabilities <= 1)))
+    found, wanted = f"{good} of {len(probabilities)}", f"{rows} probabilities from 0 to 1"
+    return _criterion(f"{name} answers every passenger", wanted, found, len(probabilities) == rows == good)
+
+
+def _unseen(evidence: Evidence, weights: Array) -> tuple[Criterion, ...]:
+    """Return a criterion a loss: on rows it has not seen, a model is not clearly better than in cross-validation."""
+    y, p = evidence.outcomes, evidence.candidate
+    found = dataset.metrics(y, p)
+    losses = {"log_loss": _log_losses(y, p), "brier": (p - y) ** 2}
+    criteria = []
+    for name, values in losses.items():
+        low, interval = evidence.trained[f"cv_{name}_low"], _interval(_means(values, weights))
+        wanted = f"reaching {low:.4g}, cross-validation's low end"
+        title = f"{name.replace('_', ' ')} beside cross-validation"
+        criteria.append(_criterion(title, wanted, found[name], interval[1] >= low, interval))
+    return tuple(criteria)
+
+
+def _floors(evidence: Evidence, rules: Rules, weights: Array) -> tuple[Criterion, ...]:
+    y, p = evidence.outcomes, evidence.candidate
+    found = dataset.metrics(y, p)
+    drawn = {
+        "log_loss": _means(_log_losses(y, p), weights),
+        "brier": _means((p - y) ** 2, weights),
+        "roc_auc": np.array([roc_auc_score(y, p, sample_weight=w) for w in weights]),
+        "accuracy": _means((p >= dataset.THRESHOLD) == (y == 1), weights),
+    }
+    most = {"log_loss": rules.max_log_loss, "brier": rules.max_brier}
+    least = {"roc_auc": rules.min_roc_auc, "accuracy": rules.min_accuracy}
+    criteria = []
+    for name, limit in {**most, **least}.items():
+        holds = found[name] <= limit if name in most else found[name] >= limit
+        wanted = f"at {'most' if name in most else 'least'} {limit:g}"
+        title = f"{name.replace('_', ' ')} on the sealed rows"
+        criteria.append(_criterion(title, wanted, found[name], holds, _interval(drawn[name])))
+    return tuple(criteria)
+
+
+def _baselines(evidence: Evidence, weights: Array) -> tuple[Criterion, ...]:
+    criteria = []
+    for name, probabilities in evidence.baselines.items():
+        interval = _interval(_difference(evidence.outcomes, evidence.candidate, probabilities, weights))
+        found = _loss(evidence.outcomes, evidence.candidate) - _loss(evidence.outcomes, probabilities)
+        criteria.append(_criterion(f"log loss minus that of {name}", "below 0", found, found < 0, interval))
+    return tuple(criteria)
+
+
+def _newness(champion: Champion, rules: Rules) -> tuple[Criterion, Criterion]:
+    key, change = "the champion's own" if champion.same_training else "another one", champion.largest_change
+    more = f"more than {rules.same_within:g} for some passenger"
+    return (
+        _criterion("the training key", "not the champion's", key, not champion.same_training),
+        _criterion("largest change of a probability", more, change, change > rules.same_within),
+    )
+
+
+def _rivalry(evidence: Evidence, champion: Champion, rules: Rules, draws: Array) -> Criterion:
+    better, interval = rules.promote_when == "better", _interval(draws)
+    found = _loss(evidence.outcomes, evidence.candidate) - _loss(evidence.outcomes, champion.probabilities)
+    wanted = "below 0, the whole interval" if better else f"at most {rules.margin:g}, the whole interval"
+    holds = interval[1] < 0 if better else interval[1] <= rules.margin
+    return _criterion("log loss minus the champion's", wanted, found, holds, interval)
+
+
+def _against_champion(
+    newness: tuple[Criterion, Criterion], floors: tuple[Criterion, ...], rivalry: Criterion, rules: Rules
+) -> tuple[Word, str]:
+    if newness[0].verdict == "failed":
+        return "hold", "Nothing is new: data, code, training parameters and lock are the champion's."
+    if newness[1].verdict == "failed":
+        return "hold", f"Nothing is new: every passenger gets the champion's probability within {rules.same_within:g}."
+    if broken := _first_failed(floors):
+        return "fail", broken
+    if rivalry.interval is not None and rivalry.interval[0] > rules.margin:
+        return "fail", f"Worse than the champion by more than {rules.margin:g}. {_sentence(rivalry)}"
+    if rivalry.verdict == "failed":
+        return (
+            "hold",
+            f"Not shown to be {rules.promote_when.replace('_', ' ')}; the champion stays. {_sentence(rivalry)}",
+        )
+    return "promote", f"New, and {rules.promote_when.replace('_', ' ')} than the champion. {_sentence(rivalry)}"
+
+
+def _criterion(name: str, wanted: str, found: float | str, holds: bool, interval: Interval | None = None) -> Criterion:
+    return Criterion(name, wanted, found, interval, "passed" if holds else "failed")
+
+
+def _first_failed(criteria: tuple[Criterion, ...]) -> str:
+    return next((_sentence(c) for c in criteria if c.verdict == "failed"), "")
+
+
+def _sentence(c: Criterion) -> str:
+    found = c.found if isinstance(c.found, str) else f"{c.found:.4g}"
+    interval = f" [{c.interval[0]:.4g}, {c.interval[1]:.4g}]" if c.interval else ""
+    return f"{c.name[0].upper()}{c.name[1:]}: found {found}{interval}, wanted {c.wanted}."
+
+
+def _loss(outcomes: Array, probabilities: Array) -> float:
+    return dataset.metrics(outcomes, probabilities)["log_loss"]
+
+
+def _log_losses(outcomes: Array, probabilities: Array) -> Array:
+    # Bounded like scikit-learn's log_loss, so that the draws spread around its value.
+    p = np.clip(probabilities.astype(np.float64), np.finfo(np.float64).eps, 1 - np.finfo(np.float64).eps)
+    return np.asarray(-np.log(np.where(outcomes == 1, p, 1 - p)))
+
+
+def _difference(outcomes: Array, one: Array, other: Array, weights: Array) -> Array:
+    return _means(_log_losses(outcomes, one) - _log_losses(outcomes, other), weights)
+
+
+def _means(values: Array, weights: Array) -> Array:
+    return np.asarray(weights @ values.astype(np.float64) / weights.sum(axis=1))
+
+
+def _interval(draws: Array) -> Interval:
+    low, high = np.quantile(draws, [0.025, 0.975])
+    return float(low), float(high)
