@@ -1,6 +1,6 @@
 # Each command sets up .venv first when that is needed; nothing has to be installed by hand.
 BIN := .venv/bin
-.PHONY: setup run test test-all lab down check format reference rehearse-azure bench
+.PHONY: setup run test test-all lab down check format swagger reference rehearse-azure bench
 
 setup:
 	@if grep -q "$$(printf '\r')" environment_setup/install-requirements.sh; then \
@@ -33,6 +33,9 @@ check: setup  ## format, lint, types, anatomy
 format: setup
 	@$(BIN)/ruff format .
 	@$(BIN)/ruff check --fix-only .
+
+swagger: setup  ## deployment/swagger.json from the request's fields, after a change of deployment/request.py
+	@$(BIN)/python -m runbook.lint.swagger
 
 reference: setup  ## renews the tables that nbval compares; the change shows in review
 	@$(BIN)/python tests/nbval/nbval_reference.py

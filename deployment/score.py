@@ -16,7 +16,8 @@ from azureml_inference_server_http.api.aml_response import AMLResponse
 # The server does not promise that this folder is importable when it lies below the application's root.
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
-from contract import EXAMPLE, FIELDS, ContractError, Passenger, decode, passenger
+from decode import FIELDS, ContractError, decode, validated
+from request import EXAMPLE, Request
 
 _model: Any = None
 _version = ""
@@ -43,7 +44,7 @@ def init() -> None:
     options = ort.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1  # replicas share cores; a row is no work to divide
     _model = ort.InferenceSession(data, options, providers=["CPUExecutionProvider"])
-    score([passenger(EXAMPLE)])
+    score([validated(EXAMPLE)])
 
 
 @rawhttp  # type: ignore[untyped-decorator]  # the server publishes no types
@@ -56,19 +57,19 @@ def run(request: AMLRequest) -> Any:
     body = request.get_data()  # read before any refusal: a connection closed on an unread body can lose the answer
     try:
         _check(request)
-        passengers, many = decode(body)
+        requests, many = decode(body)
     except ContractError as error:
         headers = {"Allow": "POST"} if error.status == 405 else {}
         return AMLResponse(error.body(), error.status, headers, json_str=True)
-    answers = [_answer(p) for p in score(passengers)]
+    answers = [_answer(p) for p in score(requests)]
     return answers if many else answers[0]
 
 
-def score(passengers: list[Passenger]) -> list[float]:
-    """Return the probability of survival of each passenger; raises when the model answers anything but 0 to 1."""
-    rows = [[getattr(p, field) for field in FIELDS] for p in passengers]
+def score(requests: list[Request]) -> list[float]:
+    """Return the probability of 1 for each request; raises when the model answers anything but 0 to 1."""
+    rows = [[getattr(r, field) for field in FIELDS] for r in requests]
     # A null becomes NaN, which the model's own imputers fill as they did in training.
-    probabilities = _model.run(["probability"], {"passenger": np.array(rows, dtype=np.float32)})[0]
+    probabilities = _model.run(["probability"], {_model.get_inputs()[0].name: np.array(rows, dtype=np.float32)})[0]
     if not ((probabilities >= 0) & (probabilities <= 1)).all():
         raise RuntimeError(f"The model answered {probabilities.tolist()}; wanted probabilities from 0 to 1.")
     return [float(p) for p in probabilities]

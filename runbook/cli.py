@@ -192,24 +192,47 @@ def plan_command(
     request = plan.Request(plan_name, plan.PLANS[plan_name], target, "RUN_ID", _command(), None, files, overrides)
     _say(text.plan(request.steps, plan.resolve(request)))
     if bodies:
-        _say(text.bodies(target))
+        sent = None
+        if target == "azure":
+            from runbook.platform.azure import bodies as azure_bodies
+
+            sent = azure_bodies()
+        _say(text.bodies(sent))
 
 
 @main.command()
 def check() -> None:
-    """Check notebooks, params, deployment files and pipelines."""
-    from runbook import paths
-    from runbook.lint import notebooks
+    """Check notebooks, params, deployment files, pipelines and the four places of the model."""
+    from runbook import lint, paths
 
-    problems = notebooks.everything()
+    problems = lint.problems()
     for problem in problems:
         _say(problem, err=True)
     if problems:
         _say(f"{len(problems)} problem{'s' * (len(problems) != 1)}.", err=True)
         sys.exit(1)
-    _say(
-        f"{len(list(paths.NOTEBOOKS.glob('*.ipynb')))} notebooks, params, deployment files and pipelines keep their rules."
-    )
+    for thought in lint.thoughts():
+        _say(f"To decide: {thought}")
+    notebooks = len(list(paths.NOTEBOOKS.glob("*.ipynb")))
+    _say(f"{notebooks} notebooks, params, deployment files, pipelines and the four places keep their rules.")
+
+
+@main.command()
+@click.argument("folder", metavar="DIR", type=click.Path(path_type=Path))
+@click.option("--data", required=True, metavar="FILE", type=PARAMS_FILE, help="A CSV file in UTF-8 with a header.")
+@click.option("--label", required=True, metavar="COLUMN", help="The column to predict: yes or no, 1 or 0.")
+@click.option("--group", metavar="COLUMN", help="Rows with the same value here stay on one side of every split.")
+@click.option("--positive", metavar="VALUE", help="The label's value that means 1, where its words do not say it.")
+def new(folder: Path, data: Path, label: str, group: str | None, positive: str | None) -> None:
+    """Make a project for your own data: a copy of this one with the four places written for a CSV file.
+
+    runbook new ../churn --data churn.csv --label churned --group customer
+    """
+    from runbook.new_project import summary, writer
+    from runbook.new_project.profile import profile
+
+    described = profile(data, label, group, positive)
+    _say(summary.text(writer.create(folder, described), described))
 
 
 @main.command()
@@ -238,8 +261,9 @@ def endpoint(stage: Any, target: str, as_json: bool, key: bool) -> None:
 def status() -> None:
     """Show what the local platform runs."""
     from runbook.engine import text
+    from runbook.platform.local import LocalPlatform
 
-    _say(text.status())
+    _say(text.status(LocalPlatform().status()))
 
 
 @main.command()

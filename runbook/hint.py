@@ -19,3 +19,12 @@ def step(name: str, run_id: str, stage: str | None = None, target: str = "local"
     words += ["--stage", stage] if stage else []
     words += ["--target", target] if target != "local" else []
     return line(*words)
+
+
+def again(command: str, run_id: str) -> str:
+    """Return the command that goes on with the work of a ``command`` that did not end well."""
+    words = shlex.split(command)
+    if words[1:2] != ["step"]:
+        return line("run", "--resume", run_id)
+    # A step by hand has no plan to resume: the step again, in the same run, finds what it left.
+    return line(*words[1:], *([] if "--run-id" in words else ["--run-id", run_id]))

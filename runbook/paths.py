@@ -13,7 +13,7 @@ NOTEBOOKS = ROOT / "notebooks"
 PARAMS = ROOT / "params"
 DEPLOYMENT = ROOT / "deployment"
 ENVIRONMENT_SETUP = ROOT / "environment_setup"
-DATA = ROOT / "data" / "titanic.csv"
+DATASET = ROOT / "data" / "dataset.py"
 # Writes every file of a checkout again, with the line endings that .gitattributes asks for.
 RENEW_CHECKOUT = "git rm -rq --cached . && git reset -q --hard"
 SCHEMAS = Path(__file__).resolve().parent / "schemas"

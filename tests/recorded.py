@@ -73,7 +73,7 @@ def metadata(run_id: str, word: str, log_loss: float = 0.4203, version: str = "1
     proof = {"sha256": HEX, "training_key": HEX, "new": word == "promote"}
     handoff.save_metadata("model", run_id, {"workspaceName": "local", "resourceGroupName": "local", **named, **proof})
     first = {
-        "name": "log loss on the sealed rows", "wanted": "at most 0.46", "found": 0.41873, "interval": [0.36, 0.48],
+        "name": "log loss on the holdout", "wanted": "at most 0.46", "found": 0.41873, "interval": [0.36, 0.48],
         "verdict": "passed", **criterion,
     }  # fmt: skip
     second = {
@@ -84,7 +84,7 @@ def metadata(run_id: str, word: str, log_loss: float = 0.4203, version: str = "1
         "promote": "New, and not worse than the champion.",
         "hold": "Nothing is new: data and code are the champion's.",
     }
-    told = reason.get(word, "Log loss on the sealed rows: found 0.5112, wanted at most 0.46.")
+    told = reason.get(word, "Log loss on the holdout: found 0.5112, wanted at most 0.46.")
     decided = {
         "decision": word,
         "reason": told,

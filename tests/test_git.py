@@ -23,7 +23,7 @@ def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     tmp_path = tmp_path / "checkout"
     monkeypatch.setattr(paths, "ROOT", tmp_path)
     (tmp_path / "runbook").mkdir(parents=True)
-    (tmp_path / "runbook" / "origin.py").write_text("")
+    (tmp_path / "runbook" / "git.py").write_text("")
     return tmp_path
 
 

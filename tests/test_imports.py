@@ -14,21 +14,6 @@ from runbook import paths
 from runbook.lint.notebooks import OWN_MODULES
 
 PACKAGE = paths.ROOT / "runbook"
-ENGINE = {
-    "cli",
-    "console",
-    "show",
-    "plan",
-    "step",
-    "params",
-    "anatomy",
-    "rules",
-    "events",
-    "report",
-    "manifest",
-    "lock",
-    "pipelines",
-}
 MODULES = sorted(PACKAGE.rglob("*.py"))
 
 
@@ -50,17 +35,38 @@ def room(path: Path) -> str:
     return ".".join(path.relative_to(PACKAGE).with_suffix("").parts)
 
 
-@pytest.mark.parametrize("path", [p for p in MODULES if room(p).startswith("platform.")], ids=room)
-def test_a_platform_never_imports_the_engine(path: Path) -> None:
-    assert not {name.split(".")[0] for name in imported(path)} & ENGINE
+def within(*folders: str) -> list[Path]:
+    return [p for p in MODULES if room(p).startswith(tuple(f"{folder}." for folder in folders))]
 
 
-@pytest.mark.parametrize(
-    "path", [p for p in MODULES if not room(p).startswith(("platform", "cli", "show", "__init__"))], ids=room
-)
-def test_only_the_command_line_knows_which_platforms_there_are(path: Path) -> None:
+def parts(path: Path) -> set[str]:
+    return {name.split(".")[0] for name in imported(path)}
+
+
+@pytest.mark.parametrize("path", within("platform"), ids=room)
+def test_a_platform_never_imports_the_engine_the_report_or_the_command_line(path: Path) -> None:
+    assert not parts(path) & {"engine", "report", "cli", "lint", "new_project"}
+
+
+@pytest.mark.parametrize("path", within("engine"), ids=room)
+def test_the_engine_knows_the_protocol_of_platforms_and_no_platform(path: Path) -> None:
     reached = {name for name in imported(path) if name.startswith("platform.")}
-    assert not {name for name in reached if name.startswith(("platform.local", "platform.azure"))}
+    assert {name for name in reached if not name.startswith(("platform.base", "platform.files"))} == set()
+
+
+@pytest.mark.parametrize("path", within("report"), ids=room)
+def test_the_report_never_imports_the_engine(path: Path) -> None:
+    assert not parts(path) & {"engine", "cli", "lint", "new_project", "platform"}
+
+
+@pytest.mark.parametrize("path", [p for p in MODULES if room(p) != "cli" and p not in within("lint")], ids=room)
+def test_only_the_command_line_imports_the_lint(path: Path) -> None:
+    assert "lint" not in parts(path)
+
+
+@pytest.mark.parametrize("path", within("modelling", "testing"), ids=room)
+def test_what_notebooks_use_knows_nothing_of_what_runs_them(path: Path) -> None:
+    assert not parts(path) & {"engine", "report", "cli", "lint", "new_project"}
 
 
 @pytest.mark.parametrize("path", [p for p in MODULES if not room(p).startswith("platform.azure")], ids=room)
@@ -94,7 +100,7 @@ def test_a_notebook_imports_of_ours_only_what_notebooks_use(path: Path) -> None:
         ("import runbook; runbook.connect('local').binding()", ()),
         # papermill itself reaches for the Azure storage libraries when they are installed; none of ours may follow.
         (
-            "import runbook.plan, runbook.show, runbook.platform; runbook.platform.open('local')",
+            "import runbook.engine.plan, runbook.engine.text, runbook.platform; runbook.platform.open('local')",
             ("azure.identity", "azure.core"),
         ),
     ],

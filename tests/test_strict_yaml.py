@@ -35,10 +35,10 @@ def base(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         (b"cv_folds: 0x10\n", "YAML reads 0x10 as 16"),
         (b"cv_folds: 1:30\n", "YAML reads 1:30 as 90"),
         (b"cv_folds: 1_0\n", "YAML reads 1_0 as 10"),
-        (b"sealed_max_log_loss: 1_0.5\n", "YAML reads 1_0.5 as 10.5"),
+        (b"holdout_max_log_loss: 1_0.5\n", "YAML reads 1_0.5 as 10.5"),
         (b"cv_folds: " + b"9" * 5000 + b"\n", "line 1: 999999999999999999... has 5000 digits"),
-        (b"sealed_max_log_loss: 1" + b"0" * 400 + b"\n", "has 401 digits"),
-        (b"sealed_max_log_loss: 1.0e+999\n", "is inf, wanted a finite number"),
+        (b"holdout_max_log_loss: 1" + b"0" * 400 + b"\n", "has 401 digits"),
+        (b"holdout_max_log_loss: 1.0e+999\n", "is inf, wanted a finite number"),
         (b"cv_folds: " + b"[" * 100_000 + b"\n", "line 1: values are nested deeper than 20 levels"),
         (b"cv_folds: " + b"{a: " * 100_000 + b"\n", "line 1: values are nested deeper than 20 levels"),
         (b"seed: &s 1\ncv_folds: *s\n", "line 2: *s is an alias"),
@@ -89,9 +89,9 @@ def test_a_deployment_file_with_a_key_twice_is_refused(tmp_path: Path) -> None:
 
 
 def test_every_file_of_the_checkout_means_the_same_strictly_read() -> None:
-    paths = [
+    found = [
         p for folder in ("params", "deployment", "environment_setup") for p in (paths.ROOT / folder).rglob("*.yml")
     ]
-    assert len(paths) > 8
-    for path in paths:
+    assert len(found) > 8
+    for path in found:
         assert strict_yaml.read(path, ParamsError) == yaml.safe_load(path.read_text(encoding="utf-8")), path

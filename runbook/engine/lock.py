@@ -11,7 +11,6 @@ import datetime as dt
 import fcntl
 import json
 import os
-import shlex
 import signal
 import time
 from collections.abc import Iterator
@@ -38,15 +37,6 @@ class Holder:
     pid: int
     started: str
     command: str
-
-
-def again(command: str, run_id: str) -> str:
-    """Return the command that goes on with the work of a ``command`` that did not end well."""
-    words = shlex.split(command)
-    if words[1:2] != ["step"]:
-        return hint.line("run", "--resume", run_id)
-    # A step by hand has no plan to resume: the step again, in the same run, finds what it left.
-    return hint.line(*words[1:], *([] if "--run-id" in words else ["--run-id", run_id]))
 
 
 @contextlib.contextmanager
@@ -134,7 +124,7 @@ def _holder(file: IO[str], target: str) -> str:
         return f"Another run is starting or ending on the {target} target. Try again in a few seconds."
     return (
         f"Run {who.run_id} holds the {target} target: pid {who.pid}, since {who.started}, command: {who.command}. "
-        f"Wait for it, or stop it with: kill {who.pid}  (then go on with it: {again(who.command, who.run_id)})"
+        f"Wait for it, or stop it with: kill {who.pid}  (then go on with it: {hint.again(who.command, who.run_id)})"
     )
 
 

@@ -45,7 +45,7 @@ NOT_SECRET = frozenset({"PWD", "OLDPWD"})
 # Words that reports are made of. A secret with such a value cannot be told from ordinary text.
 VOCABULARY = frozenset(
     "passed failed not_run not_needed cancelled running rehearsed masked [masked] promote champion candidate "
-    "default secret password changeme titanic survived python python3 localhost stdout stderr stream metadata source "
+    "default secret password changeme python python3 localhost stdout stderr stream metadata source "
     "parameters outputs execute_result display_data traceback markdown message target status string number boolean "
     "version manifest report result handoff decision release deploy rollback teardown explore evaluate register "
     "runbook notebook papermill interactive managed kubernetes promoted released registered deployed".split()

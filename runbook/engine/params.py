@@ -119,6 +119,8 @@ def layers(target: str, stage: str | None, files: Iterable[Path] = (), overrides
         for key, value in _read(path).items():
             if path == paths.PARAMS / "azure.yml" and key in platform_files.COORDINATES and key not in known:
                 continue  # the platform reads these itself
+            if path == paths.PARAMS / "base.yml" and key == platform_files.PROJECT_KEY:
+                continue
             _refuse_unknown(key, known, str(path))
             _refuse_misfit(known[key], value, str(path))
             values[key] = value

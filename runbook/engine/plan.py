@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from runbook import git, hint, paths, release, report, side_channel
-from runbook.engine import ci_artifact, job, lock, manifest, params, resume, step
+from runbook.engine import ci_artifact, inputs, job, lock, manifest, params, resume, step
 from runbook.engine.event_log import EventLog
 from runbook.engine.manifest import Manifest
 from runbook.engine.masking import Mask
@@ -133,7 +133,7 @@ def run(request: Request, platform: Platform, console: Console) -> Manifest:
         console.run_started(request.run_id, len(request.steps), this.folder / "index.html")
         if killed:
             console.note(
-                f"Run {killed.run_id} did not end. To go on with it instead: {lock.again(killed.command, killed.run_id)}"
+                f"Run {killed.run_id} did not end. To go on with it instead: {hint.again(killed.command, killed.run_id)}"
             )
         _say_unmasked(this, mask, log, console, again=True)
         clock = time.monotonic()
@@ -192,7 +192,7 @@ def _run_steps(
         limits = Limits(seconds, time.monotonic() + seconds) if failed else whole
         status: Status
         try:
-            now = resume.inputs(s, order, request.run_id)
+            now = inputs.inputs(s, order, request.run_id)
             away = None
             if not request.here:
                 away = job.run(s, request.target, request.run_id, parameters[s], now, platform, mask)
@@ -263,7 +263,7 @@ def _done(
     # Its own result is no longer asked for, but a step that runs again needs what this one made.
     if user != s and not _done(user, request, parameters, order, platform):
         return None
-    return resume.finished(s, request.run_id, parameters[s], resume.inputs(s, order, request.run_id), platform)
+    return resume.finished(s, request.run_id, parameters[s], inputs.inputs(s, order, request.run_id), platform)
 
 
 def _begin(request: Request) -> Manifest:
@@ -378,7 +378,7 @@ def _explain(failed: Result, this: Manifest, command: str) -> str:
 
 
 def _go_on(this: Manifest, command: str) -> str:
-    lines = [f"To go on: {lock.again(command, this.run_id)}"]
+    lines = [f"To go on: {hint.again(command, this.run_id)}"]
     for stage in release.unfinished(this.folder):
         undo = hint.step(release.UNDO, this.run_id, stage, this.target)
         lines.append(f"The release to {stage} was broken off and not taken back. Take it back with: {undo}")

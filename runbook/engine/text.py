@@ -14,9 +14,8 @@ from runbook import hint, paths
 from runbook.engine.manifest import Manifest
 from runbook.engine.step import Step
 from runbook.errors import NotFound
+from runbook.modelling import request
 from runbook.platform.base import Endpoint, Platform, Stage
-
-PAYLOAD = {"Pclass": 1, "Sex": 0, "Age": 38, "SibSp": 1, "Parch": 0, "Fare": 71.2833, "Embarked": 1}
 
 
 def plan(steps: Sequence[Step], parameters: Mapping[Step, Mapping[str, Any]]) -> str:
@@ -28,12 +27,10 @@ def plan(steps: Sequence[Step], parameters: Mapping[Step, Mapping[str, Any]]) ->
     return "\n".join(lines)
 
 
-def bodies(target: str) -> str:
-    """Return what would be sent, as YAML, without any node or network."""
-    if target == "azure":
-        from runbook.platform.azure import bodies as azure_bodies
-
-        return yaml.safe_dump(azure_bodies(), sort_keys=False)
+def bodies(sent: Mapping[str, Any] | None) -> str:
+    """Return the bodies that would be ``sent`` as YAML; None for a platform that sends nothing."""
+    if sent is not None:
+        return yaml.safe_dump(dict(sent), sort_keys=False)
     return (
         f"The local platform sends nothing: it obeys the files of {paths.DEPLOYMENT} and {paths.ENVIRONMENT_SETUP} "
         f"as they are. See the bodies for Azure with: {hint.line('plan', '--target', 'azure', '--bodies')}"
@@ -68,11 +65,9 @@ def endpoint(found: Platform, stage: Stage) -> str:
     return "\n".join([*lines, f"  key      {hint.RUNBOOK} endpoint {stage} --key"])
 
 
-def status() -> str:
-    """Return what the local platform runs, in words; starts nothing."""
-    from runbook.platform.local import LocalPlatform
-
-    rows = [str(row) for row in LocalPlatform().status()]
+def status(running: Sequence[object]) -> str:
+    """Return what the local platform runs in words, a line for each of ``running``."""
+    rows = [str(row) for row in running]
     if not rows:
         return f"Nothing runs. State: {paths.home()}"
     return "\n".join([*rows, f"State: {paths.home()}", "Stop everything with: make down"])
@@ -108,13 +103,14 @@ def closing(this: Manifest, endpoints: bool) -> str:
 
 
 def _curl(stage: str, target: str, uri: str) -> str:
+
     command = Path(paths.ROOT, ".venv", "bin", "runbook")
     # A path may hold spaces and quotes. Inside $( ) quoting starts anew, also between double quotes.
     name = shlex.quote(str(command) if command.exists() else "runbook")
     where = "" if target == "local" else f" --target {target}"
     return (
         f'  curl -s {shlex.quote(uri)} -H "Authorization: Bearer $({name} endpoint {stage}{where} --key)" \\\n'
-        f"    -H 'Content-Type: application/json' -d '{json.dumps(PAYLOAD)}'"
+        f"    -H 'Content-Type: application/json' -d '{json.dumps(request.EXAMPLE)}'"
     )
 
 

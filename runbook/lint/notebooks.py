@@ -21,12 +21,11 @@ ROWS = ("Changes", "Needs", "Takes", "Checks", "Undo")
 # The data scientist's workbench: the model is spelled out there, so the caps on cells do not hold.
 WORKBENCH = ("00_explore", "20_train")
 # What notebooks may take of the package: the engine runs them and is none of their business.
-OWN_MODULES = {"check", "connect", "handoff"} | {"model", "training", "figures", "gate"}
-OWN_MODULES |= {"scoring", "cases", "outcome", "load", "latency", "replicas", "release"}
+OWN_MODULES = {"check", "connect", "handoff", "modelling", "testing", "release"}
 MAX_CELLS, MAX_LINES, MAX_WORDS = 40, 15, 110
-# The one notebook that may read the sealed rows, and what reads them.
-OPENS_SEALED_ROWS = "30_evaluate"
-OPENERS = ("load", "sealed", "coded")
+# The one notebook that may read the holdout, and the functions that read it.
+OPENS_HOLDOUT = "30_evaluate"
+OPENERS = ("load", "holdout", "coded")
 # The words of check(...) that say what is expected.
 WISHES = ("wanted", "at_least", "at_most", "one_of")
 RUN_PARAMETERS = ("target", "stage", "run_id")
@@ -52,8 +51,8 @@ def notebook(path: Path) -> list[str]:
     """Return what breaks the anatomy of one notebook."""
     document = nbformat.read(path, as_version=4)
     problems = [*_opening(document), *_parameters(path), *_committed(document), *_code(document), *_checks(document)]
-    if path.stem != OPENS_SEALED_ROWS:
-        problems += _sealed_rows(document)
+    if path.stem != OPENS_HOLDOUT:
+        problems += _holdout(document)
     if path.stem not in WORKBENCH:
         problems += _caps(document)
     if path.stem == "20_train":
@@ -170,16 +169,16 @@ def _empty_check(call: ast.Call) -> list[str]:
     return []
 
 
-def _sealed_rows(document: Any) -> list[str]:
+def _holdout(document: Any) -> list[str]:
     problems = []
-    aliases = {"model"}
+    aliases = {"dataset"}
     for cell in _code_cells(document):
         for node in ast.walk(_tree(cell.source)):
-            if isinstance(node, ast.ImportFrom) and node.module == "runbook":
-                aliases |= {alias.asname for alias in node.names if alias.name == "model" and alias.asname}
+            if isinstance(node, ast.ImportFrom) and node.module == "runbook.modelling":
+                aliases |= {alias.asname for alias in node.names if alias.name == "dataset" and alias.asname}
             if reader := _reader(node, aliases):
                 problems.append(
-                    f"cell {cell.id}: {reader} reads the sealed rows; only {OPENS_SEALED_ROWS} may. Use model.development()."
+                    f"cell {cell.id}: {reader} reads the holdout; only {OPENS_HOLDOUT} may. Use dataset.training_set()."
                 )
     return problems
 
@@ -187,10 +186,10 @@ def _sealed_rows(document: Any) -> list[str]:
 def _reader(node: ast.AST, aliases: set[str]) -> str:
     if isinstance(node, ast.Attribute) and node.attr in OPENERS and ast.unparse(node.value) in aliases:
         return ast.unparse(node)
-    if isinstance(node, ast.ImportFrom) and node.module == "runbook.model":
+    if isinstance(node, ast.ImportFrom) and node.module == "runbook.modelling.dataset":
         taken = [alias.name for alias in node.names if alias.name in OPENERS]
-        return ", ".join(f"model.{name}" for name in taken)
-    if isinstance(node, ast.Constant) and str(node.value).endswith(paths.DATA.name):
+        return ", ".join(f"dataset.{name}" for name in taken)
+    if isinstance(node, ast.Constant) and str(node.value).endswith((".csv", ".csv.gz")):
         return repr(node.value)
     return ""
 
@@ -217,13 +216,14 @@ def _statement(node: ast.AST) -> list[str]:
     if isinstance(node, ast.Call):
         name = ast.unparse(node.func)
         return [f"calls {name}(): {FORBIDDEN[name]}."] if name in FORBIDDEN else []
-    if isinstance(node, ast.ImportFrom) and node.module == "runbook":
-        strange = [a.name for a in node.names if a.name not in OWN_MODULES]
-        return (
-            [f"imports {', '.join(strange)} of runbook; notebooks use {', '.join(sorted(OWN_MODULES))}."]
-            if strange
-            else []
-        )
+    if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "runbook":
+        # "from runbook import check" and "from runbook.testing import cases" both name a part of the package.
+        parts = (node.module or "").split(".")
+        used = parts[1:2] or [alias.name for alias in node.names]
+        strange = [name for name in used if name not in OWN_MODULES]
+        if strange:
+            allowed = ", ".join(sorted(OWN_MODULES))
+            return [f"imports {', '.join(strange)} of runbook; notebooks use {allowed}."]
     return []
 
 

@@ -14,6 +14,8 @@ from matplotlib.figure import Figure
 from scipy import stats
 from sklearn.metrics import roc_auc_score, roc_curve
 
+from runbook.modelling.description import description
+
 Array = npt.NDArray[Any]
 
 INK, FOUND, OTHER, WANTED = "#1f2933", "#2f5d8a", "#b0652b", "#6b7680"
@@ -64,7 +66,7 @@ def comparison(results: pd.DataFrame, metric: str, limit: float | None = None) -
 
 
 def calibration(outcomes: Array, probabilities: Mapping[str, Array], bins: int = 8) -> Figure:
-    """Draw the share of survivors against the mean probability, in ``bins`` bins of equal count, per named model [rows]."""
+    """Draw the share of positives against the mean probability, in ``bins`` bins of equal count, per named model [rows]."""
     figure, axes = _paper(height=4.2, width=5.2)
     axes.plot([0, 1], [0, 1], color=WANTED, linestyle="--", linewidth=1)
     for colour, (name, p) in zip((FOUND, OTHER), probabilities.items(), strict=False):
@@ -73,7 +75,9 @@ def calibration(outcomes: Array, probabilities: Mapping[str, Array], bins: int =
         bounds = [wilson(int(outcomes[part].sum()), len(part)) for part in parts]
         axes.vlines(means, [low for low, _ in bounds], [high for _, high in bounds], color=colour, linewidth=1)
         axes.plot(means, rates, "o-", color=colour, label=name)
-    axes.set(xlabel="mean probability in the bin", ylabel="share of survivors", xlim=(0, 1), ylim=(0, 1))
+    axes.set(
+        xlabel="mean probability in the bin", ylabel=f"share that {description().positive}", xlim=(0, 1), ylim=(0, 1)
+    )
     axes.legend(frameon=False)
     return _done(figure)
 
@@ -86,7 +90,7 @@ def roc(outcomes: Array, probabilities: Mapping[str, Array]) -> Figure:
     for (colour, line), (name, p) in zip(styles, probabilities.items(), strict=False):
         wrong, right, _ = roc_curve(outcomes, p)
         axes.plot(wrong, right, color=colour, linestyle=line, label=f"{name}, area {roc_auc_score(outcomes, p):.3f}")
-    axes.set(xlabel="victims taken for survivors", ylabel="survivors found", xlim=(0, 1), ylim=(0, 1.01))
+    axes.set(xlabel="share of 0 taken for 1", ylabel="share of 1 found", xlim=(0, 1), ylim=(0, 1.01))
     axes.legend(frameon=False, loc="lower right")
     return _done(figure)
 
@@ -110,13 +114,14 @@ def difference(draws: Array, margin: float, label: str) -> Figure:
     return _done(figure)
 
 
-def survival(table: pd.DataFrame, columns: Sequence[str], label: str) -> dict[str, tuple[int, int]]:
-    """Return (rows whose ``label`` is 1, n) for every combination of ``columns``, for ``shares``."""
-    grouped = table.groupby(list(columns), observed=True)[label].agg(["sum", "count"])
-    names = [", ".join(map(str, key if isinstance(key, tuple) else (key,))) for key in grouped.index]
-    return {
-        name: (int(row["sum"]), int(row["count"])) for name, (_, row) in zip(names, grouped.iterrows(), strict=True)
-    }
+def positive_counts(table: pd.DataFrame, columns: Sequence[str]) -> dict[str, tuple[int, int]]:
+    """Return (positives, rows) for every combination of ``columns``, for ``shares``."""
+    grouped = table.groupby(list(columns), observed=True)[description().label].agg(["sum", "count"])
+    counts = {}
+    for key, row in grouped.iterrows():
+        parts = key if isinstance(key, tuple) else (key,)
+        counts[", ".join(map(str, parts))] = (int(row["sum"]), int(row["count"]))
+    return counts
 
 
 def wilson(successes: int, n: int) -> tuple[float, float]:

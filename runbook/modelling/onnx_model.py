@@ -3,24 +3,44 @@
 from __future__ import annotations
 
 import itertools
+import json
+import math
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from runbook import paths
 from runbook.errors import RunError
-from runbook.modelling import dataset
+from runbook.modelling import dataset, request
 
 # Names and versions inside the ONNX file. They are part of its digest: changing one makes every model a new model.
-INPUT, OUTPUT, GRAPH = "passenger", "probability", "titanic"
-
-
+INPUT, OUTPUT, GRAPH = "request", "probability", "model"
 OPSET = {"": 21, "ai.onnx.ml": 3}
+
+# Parts of scikit-learn that convert faithfully; a refusal names them.
+CONVERTS = (
+    "SimpleImputer",
+    "StandardScaler",
+    "MinMaxScaler",
+    "Binarizer",
+    'KBinsDiscretizer(encode="onehot-dense")',
+    "OneHotEncoder",
+    "OrdinalEncoder",
+    "PolynomialFeatures",
+    "LogisticRegression",
+    "GradientBoostingClassifier",
+    "RandomForestClassifier",
+    "ExtraTreesClassifier",
+)
+# Most rows that the comparison makes up from the edges of the fields.
+MOST_EDGES = 20_000
 
 
 def export(pipeline: Any) -> bytes:
-    """Return a fitted scikit-learn classifier as an ONNX file: float32 [rows, 7] in, probability of label 1 [rows] out.
+    """Return a fitted scikit-learn classifier as an ONNX file: float32 [rows, fields] in, probability of 1 [rows] out.
 
     The same pipeline gives the same bytes in every process. Raises RunError, naming the part at fault, when the pipeline
     gives no probabilities, has no faithful form in ONNX, or makes a file that ONNX Runtime does not load.
@@ -50,10 +70,10 @@ def _exported(pipeline: Any) -> bytes:
     import onnx
     from skl2onnx.helpers.onnx_helper import select_model_inputs_outputs
 
-    converted = _converted(pipeline, len(dataset.contract().FIELDS))
+    converted = _converted(pipeline, len(request.FIELDS))
     answer = select_model_inputs_outputs(converted, outputs=["probabilities"])
-    answer.graph.initializer.append(onnx.helper.make_tensor("survived", onnx.TensorProto.INT64, [], [1]))
-    answer.graph.node.append(onnx.helper.make_node("Gather", ["probabilities", "survived"], [OUTPUT], OUTPUT, axis=1))
+    answer.graph.initializer.append(onnx.helper.make_tensor("positive", onnx.TensorProto.INT64, [], [1]))
+    answer.graph.node.append(onnx.helper.make_node("Gather", ["probabilities", "positive"], [OUTPUT], OUTPUT, axis=1))
     del answer.graph.output[:]
     answer.graph.output.append(onnx.helper.make_tensor_value_info(OUTPUT, onnx.TensorProto.FLOAT, [None]))
     # skl2onnx collects the operator sets in a Python set, whose order changes with PYTHONHASHSEED.
@@ -78,13 +98,22 @@ def _converted(part: Any, columns: int) -> Any:
 
 
 def _unconvertible(pipeline: Any, error: Exception) -> str:
-    names = [f"{type(part).__name__} ({name})" for name, part in _parts(pipeline) if not _converts(part)]
+    bad = [(type(part).__name__, name) for name, part in _parts(pipeline) if not _converts(part)]
+    names = " and ".join(f"{kind} ({name})" for kind, name in bad) or type(pipeline).__name__
+    place = _cell(bad[0][0]) if bad else _cell(type(pipeline).__name__)
     words = str(error).strip().splitlines() or [type(error).__name__]
     return (
-        f"{' and '.join(names) or type(pipeline).__name__} does not convert to ONNX, and only ONNX is served. Use a part that "
-        "does: imputers, one-hot encoding, binning, interactions, scaling before a linear model, logistic regression, trees, "
-        f"forests, gradient boosting (not its histogram form), SVC with probabilities. The converter said: {words[0][:200]}"
+        f"{place}: {names} does not convert to ONNX, and only ONNX is served. Replace it there; these convert: "
+        f"{', '.join(CONVERTS)}. The converter said: {words[0][:200]}"
     )
+
+
+def _cell(word: str) -> str:
+    """Return where 20_train uses ``word`` last, for example "notebooks/20_train.ipynb, cell random-forest"."""
+    cells = json.loads((paths.NOTEBOOKS / "20_train.ipynb").read_text(encoding="utf-8"))["cells"]
+    code = [cell for cell in cells if cell["cell_type"] == "code"]
+    using = [cell["id"] for cell in code if re.search(rf"\b{word}\b", "".join(cell["source"]))]
+    return f"notebooks/20_train.ipynb, cell {using[-1]}" if using else "notebooks/20_train.ipynb"
 
 
 def _converts(part: Any) -> bool:
@@ -108,9 +137,12 @@ def _parts(pipeline: Any, path: str = "") -> list[tuple[str, Any]]:
 
 
 def predict(onnx_file: bytes | Path, rows: dataset.Floats) -> dataset.Floats:
-    """Return the probability of survival [rows] that an exported model answers for float32 ``rows`` [rows, 7]."""
+    """Return the probability of 1 [rows] that an exported model answers for float32 ``rows`` [rows, fields]."""
     source = onnx_file if isinstance(onnx_file, bytes) else onnx_file.read_bytes()
-    answer: dataset.Floats = _session(source).run([OUTPUT], {INPUT: rows.astype(np.float32)})[0].astype(np.float64)
+    session = _session(source)
+    # A champion may be older than the name that the input has today.
+    name = session.get_inputs()[0].name
+    answer: dataset.Floats = session.run([OUTPUT], {name: rows.astype(np.float32)})[0].astype(np.float64)
     if answer.shape != (len(rows),):
         raise RunError(f"The model answered shape {answer.shape} for {len(rows)} rows; wanted one probability a row.")
     return answer
@@ -143,13 +175,21 @@ def parity(pipeline: Any, onnx_file: bytes, rows: dataset.Floats, within: float)
     A row whose pipeline's probability lies at most ``within`` from the threshold is counted as at the threshold.
     """
     emptied = []
-    for i, name in enumerate(dataset.contract().FIELDS):
-        if dataset.contract().field(name).nullable:
+    for i, name in enumerate(request.FIELDS):
+        if request.field(name).nullable:
             emptied.append(rows.copy())
             emptied[-1][:, i] = np.nan
     probes = np.vstack([rows, *emptied, edge_rows()])
 
-    ours, theirs = pipeline.predict_proba(probes)[:, 1], predict(onnx_file, probes)
+    try:
+        ours = pipeline.predict_proba(probes)[:, 1]
+    except ValueError as error:
+        words = str(error).strip().splitlines()[0][:200]
+        raise RunError(
+            f"The pipeline does not answer every request that deployment/request.py allows: {words} Put a SimpleImputer "
+            "before the part that refuses null, in notebooks/20_train.ipynb."
+        ) from error
+    theirs = predict(onnx_file, probes)
     flipped = (ours >= dataset.THRESHOLD) != (theirs >= dataset.THRESHOLD)
     close = np.abs(ours - dataset.THRESHOLD) <= within
     return Parity(
@@ -162,12 +202,26 @@ def parity(pipeline: Any, onnx_file: bytes, rows: dataset.Floats, within: float)
 
 
 def edge_rows() -> dataset.Floats:
-    """Return every combination of each field's edges and of null where the contract allows it, float32 [rows, 7]."""
+    """Return rows at the edges of every field, with null where the contract allows it, float32 [rows, fields].
 
-    def edges(name: str) -> list[float]:
-        field = dataset.contract().field(name)
-        inner = [field.low + 1, field.low + 2] if field.whole else [0.17, field.high / 10, field.high / 2]
-        values = sorted({field.low, *(v for v in inner if v < field.high), field.high})
-        return [*values, float("nan")] if field.nullable else values
+    Every combination of edges where there are at most ``MOST_EDGES`` of them. Otherwise every edge alone, in the example
+    request, and seeded draws of combinations. Example: 30 fields with four edges each have 4^30 combinations.
+    """
+    edges = [_edges(name) for name in request.FIELDS]
+    if math.prod(map(len, edges)) <= MOST_EDGES:
+        return np.array(list(itertools.product(*edges)), dtype=np.float32)
 
-    return np.array(list(itertools.product(*map(edges, dataset.contract().FIELDS))), dtype=np.float32)
+    usual = [np.nan if value is None else value for value in request.EXAMPLE.values()]
+    alone = [[*usual[:i], value, *usual[i + 1 :]] for i, values in enumerate(edges) for value in values]
+    draw = np.random.default_rng(2026)
+    drawn = np.column_stack([draw.choice(values, size=MOST_EDGES // 4) for values in edges])
+    return np.vstack([np.array(alone), drawn]).astype(np.float32)
+
+
+def _edges(name: str) -> list[float]:
+    field = request.field(name)
+    inner = [0.17, field.high / 10, field.high / 2]
+    if field.whole:
+        inner = [field.low + 1, field.low + 2]
+    values = sorted({field.low, *(v for v in inner if field.low < v < field.high), field.high})
+    return [*values, float("nan")] if field.nullable else values

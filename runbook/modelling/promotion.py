@@ -1,7 +1,7 @@
 """promote | hold | fail: numbers in, decision out, with the statistics behind it.
 
-Every interval is a 95 % percentile bootstrap that draws whole tickets, because the passengers of one ticket share their
-luck. Differences are paired: both models answer for the same draw.
+Every interval is a 95 % percentile bootstrap that draws whole groups, because the rows of one group share
+much of what decides them. Differences are paired: both models answer for the same draw.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ TRAINED = ("cv_log_loss", "cv_brier", "cv_roc_auc", "cv_accuracy", "cv_log_loss_
 
 @dataclass(frozen=True)
 class Rules:
-    """What is asked of a candidate: floors on the sealed rows, and the margin of log loss it may lose to the champion."""
+    """What is asked of a candidate: floors on the holdout, and the margin of log loss it may lose to the champion."""
 
     max_log_loss: float
     max_brier: float
@@ -42,7 +42,7 @@ class Rules:
 
 @dataclass(frozen=True)
 class Champion:
-    """The model in production [sealed rows]; ``largest_change`` is the candidate's from it over all passengers."""
+    """The model in production [holdout rows]; ``largest_change`` is the candidate's from it over all rows."""
 
     probabilities: Array
     same_training: bool
@@ -51,10 +51,10 @@ class Champion:
 
 @dataclass(frozen=True)
 class Evidence:
-    """Outcomes, tickets and probabilities [sealed rows]; ``trained`` are the metrics that training left."""
+    """Outcomes, groups and probabilities [holdout rows]; ``trained`` are the metrics that training left."""
 
     outcomes: Array
-    tickets: Array
+    groups: Array
     candidate: Array
     baselines: Mapping[str, Array]
     trained: Mapping[str, float]
@@ -93,7 +93,7 @@ class Decision:
 def decide(evidence: Evidence, rules: Rules) -> Decision:
     """Judge a candidate; nothing outside is read or changed.
 
-    Numbers that are missing or not finite fail first, then a candidate that has probably seen the sealed rows. A candidate
+    Numbers that are missing or not finite fail first, then a candidate that has probably seen the holdout. A candidate
     that is not new is held before its floors are asked, for the champion it equals was released already. Then floors and
     baselines fail, and last the champion is compared with.
     """
@@ -102,14 +102,14 @@ def decide(evidence: Evidence, rules: Rules) -> Decision:
     sound = _sound(evidence)
     if wrong := _first_failed(sound):
         return Decision("fail", f"The evidence is not sound. {wrong}", sound)
-    weights = draw_tickets(evidence.tickets, rules.resamples, rules.seed)
+    weights = draw_groups(evidence.groups, rules.resamples, rules.seed)
     sound += _unseen(evidence, weights)
     if wrong := _first_failed(sound):
-        return Decision("fail", f"The candidate has probably seen the sealed rows in training. {wrong}", sound)
+        return Decision("fail", f"The candidate has probably seen the holdout in training. {wrong}", sound)
     floors = _floors(evidence, rules, weights) + _baselines(evidence, weights)
     if evidence.champion is None:
         broken = _first_failed(floors)
-        reason = broken or "There is no champion yet; every floor holds and both baselines are beaten."
+        reason = broken or "There is no champion yet; every floor holds and every baseline is beaten."
         return Decision("fail" if broken else "promote", reason, sound + floors)
     draws = _difference(evidence.outcomes, evidence.candidate, evidence.champion.probabilities, weights)
     newness, rivalry = _newness(evidence.champion, rules), _rivalry(evidence, evidence.champion, rules, draws)
@@ -117,16 +117,16 @@ def decide(evidence: Evidence, rules: Rules) -> Decision:
     return Decision(word, reason, (*sound, *newness, *floors, rivalry), draws)
 
 
-def draw_tickets(tickets: Array, resamples: int, seed: int) -> Array:
-    """Return how often every row is drawn, integers [resamples, rows]: as many tickets as there are, with replacement."""
-    _, codes = np.unique(tickets, return_inverse=True)
+def draw_groups(groups: Array, resamples: int, seed: int) -> Array:
+    """Return how often every row is drawn, integers [resamples, rows]: as many groups as there are, with replacement."""
+    _, codes = np.unique(groups, return_inverse=True)
     count = int(codes.max()) + 1
     drawn = np.random.default_rng(seed).multinomial(count, np.full(count, 1 / count), size=resamples)
     return np.asarray(drawn[:, codes])
 
 
 def _sound(evidence: Evidence) -> tuple[Criterion, ...]:
-    rows, survivors = len(evidence.outcomes), int(np.sum(evidence.outcomes == 1))
+    rows, positives = len(evidence.outcomes), int(np.sum(evidence.outcomes == 1))
     answers, champion = {"the candidate": evidence.candidate, **evidence.baselines}, evidence.champion
     criteria = []
     if champion is not None:
@@ -140,14 +140,14 @@ def _sound(evidence: Evidence) -> tuple[Criterion, ...]:
         *(_answered(name, probabilities, rows) for name, probabilities in answers.items()),
         *criteria,
         _criterion("training left its metrics", ", ".join(TRAINED), found, not lost),
-        _criterion("the sealed rows hold both outcomes", f"1 to {rows - 1} survivors", survivors, 0 < survivors < rows),
+        _criterion("the holdout holds both outcomes", f"1 to {rows - 1} positives", positives, 0 < positives < rows),
     )
 
 
 def _answered(name: str, probabilities: Array, rows: int) -> Criterion:
     good = int(np.sum((probabilities >= 0) & (probabilities <= 1)))
     found, wanted = f"{good} of {len(probabilities)}", f"{rows} probabilities from 0 to 1"
-    return _criterion(f"{name} answers every passenger", wanted, found, len(probabilities) == rows == good)
+    return _criterion(f"{name} answers every row", wanted, found, len(probabilities) == rows == good)
 
 
 def _unseen(evidence: Evidence, weights: Array) -> tuple[Criterion, ...]:
@@ -179,7 +179,7 @@ def _floors(evidence: Evidence, rules: Rules, weights: Array) -> tuple[Criterion
     for name, limit in {**most, **least}.items():
         holds = found[name] <= limit if name in most else found[name] >= limit
         wanted = f"at {'most' if name in most else 'least'} {limit:g}"
-        title = f"{name.replace('_', ' ')} on the sealed rows"
+        title = f"{name.replace('_', ' ')} on the holdout"
         criteria.append(_criterion(title, wanted, found[name], holds, _interval(drawn[name])))
     return tuple(criteria)
 
@@ -195,7 +195,7 @@ def _baselines(evidence: Evidence, weights: Array) -> tuple[Criterion, ...]:
 
 def _newness(champion: Champion, rules: Rules) -> tuple[Criterion, Criterion]:
     key, change = "the champion's own" if champion.same_training else "another one", champion.largest_change
-    more = f"more than {rules.same_within:g} for some passenger"
+    more = f"more than {rules.same_within:g} for some row"
     return (
         _criterion("the training key", "not the champion's", key, not champion.same_training),
         _criterion("largest change of a probability", more, change, change > rules.same_within),
@@ -216,7 +216,7 @@ def _against_champion(
     if newness[0].verdict == "failed":
         return "hold", "Nothing is new: data, code, training parameters and lock are the champion's."
     if newness[1].verdict == "failed":
-        return "hold", f"Nothing is new: every passenger gets the champion's probability within {rules.same_within:g}."
+        return "hold", f"Nothing is new: every row gets the champion's probability within {rules.same_within:g}."
     if broken := _first_failed(floors):
         return "fail", broken
     if rivalry.interval is not None and rivalry.interval[0] > rules.margin:

@@ -1,4 +1,4 @@
-"""How a training is measured and recorded: cross-validation grouped by ticket, the training key, MLflow, run.json."""
+"""Measures and records a training: grouped cross-validation, the training key, MLflow, run.json."""
 
 from __future__ import annotations
 
@@ -21,11 +21,16 @@ import numpy.typing as npt
 import pandas as pd
 from scipy import stats
 from sklearn.base import clone
+from sklearn.compose import ColumnTransformer
+from sklearn.dummy import DummyClassifier
 from sklearn.model_selection import StratifiedGroupKFold, cross_val_predict
+from sklearn.pipeline import make_pipeline
+from sklearn.tree import DecisionTreeClassifier
 
 from runbook import git, mlflow_store, paths
 from runbook.errors import RunError
-from runbook.modelling import dataset, onnx_model
+from runbook.modelling import dataset, onnx_model, request
+from runbook.modelling.description import description
 
 METRICS = ("log_loss", "brier", "roc_auc", "accuracy")
 NOTEBOOK = paths.NOTEBOOKS / "20_train.ipynb"
@@ -50,7 +55,7 @@ class Fitted:
 
 @dataclass(frozen=True)
 class Comparison:
-    """Pipelines under cross-validation on one table of development rows; ``answers`` are [repeats, rows] per name.
+    """Pipelines under cross-validation on one training set; ``answers`` are [repeats, rows] per name.
 
     ``fit`` fits the same pipelines on the same rows, so that what is exported is what was compared.
     """
@@ -62,38 +67,38 @@ class Comparison:
 
     def results(self) -> pd.DataFrame:
         """Return a row per pipeline with the columns of ``summary``."""
-        outcomes = self.table[dataset.LABEL].to_numpy()
+        outcomes = dataset.outcomes(self.table)
         found = {name: summary(outcomes, answers, self.splits) for name, answers in self.answers.items()}
         return pd.DataFrame(found).T
 
     def fit(self, name: str) -> Fitted:
         """Fit a copy of the named pipeline on all rows of the comparison."""
         pipeline = clone(self.pipelines[name])
-        pipeline.fit(dataset.matrix(self.table), self.table[dataset.LABEL].to_numpy())
-        return Fitted(name, pipeline, description(pipeline), rows_digest(self.table))
+        pipeline.fit(dataset.matrix(self.table), dataset.outcomes(self.table))
+        return Fitted(name, pipeline, spelled_out(pipeline), rows_digest(self.table))
 
 
 def compare(pipelines: Mapping[str, Any], table: pd.DataFrame, splits: list[list[Fold]]) -> Comparison:
     """Cross-validate named pipelines on ``table``, whose rows ``splits`` divides (see ``folds``).
 
-    Raises RunError when the table holds sealed rows, or when a pipeline gives no probabilities.
+    Raises RunError when the table has rows of the holdout, or when a pipeline gives no probabilities.
     """
-    opened = int(table[dataset.GROUP].map(dataset.is_sealed).sum())
+    opened = int(dataset.groups(table).map(dataset.in_holdout).sum())
     if opened:
         raise RunError(
-            f"{opened} of the {len(table)} rows to train on are sealed; wanted none. Take the rows from model.development(): "
-            "a candidate that has seen the sealed rows can not be judged on them."
+            f"{opened} of the {len(table)} rows to train on belong to the holdout; expected none. Take the rows from "
+            "dataset.training_set(): a candidate that has seen the holdout cannot be judged on it."
         )
     for name, pipeline in pipelines.items():
         onnx_model.refuse_without_probabilities(name, pipeline)
     # Kept as copies: a pipeline that is changed afterwards must not be what is fitted.
     kept = {name: clone(pipeline) for name, pipeline in pipelines.items()}
-    rows, outcomes = dataset.matrix(table), table[dataset.LABEL].to_numpy()
+    rows, outcomes = dataset.matrix(table), dataset.outcomes(table)
     answers = {name: out_of_fold(pipeline, rows, outcomes, splits) for name, pipeline in kept.items()}
     return Comparison(table.copy(), kept, answers, splits)
 
 
-def description(pipeline: Any) -> str:
+def spelled_out(pipeline: Any) -> str:
     """Return every parameter of a pipeline as text, fitted or not; a plain ``str`` shortens long ones."""
     return str(pipeline.__repr__(N_CHAR_MAX=10**9))
 
@@ -101,23 +106,23 @@ def description(pipeline: Any) -> str:
 def rows_digest(table: pd.DataFrame) -> str:
     """Return the sha256 of what a pipeline learns from: inputs and label of every row, in order."""
     total = hashlib.sha256(dataset.matrix(table).astype("<f4").tobytes())
-    total.update(table[dataset.LABEL].to_numpy().astype("<i8").tobytes())
+    total.update(dataset.outcomes(table).astype("<i8").tobytes())
     return total.hexdigest()
 
 
 def folds(table: pd.DataFrame, count: int, repeats: int, seed: int) -> list[list[Fold]]:
-    """Return ``repeats`` partitions of the rows into ``count`` folds; a ticket is never in training and test at once."""
+    """Return ``repeats`` partitions of the rows into ``count`` folds; a group is never in training and test at once."""
     splits = []
     for repeat in range(repeats):
         splitter = StratifiedGroupKFold(count, shuffle=True, random_state=seed + repeat)
-        splits.append(list(splitter.split(table, table[dataset.LABEL], groups=table[dataset.GROUP])))
+        splits.append(list(splitter.split(table, dataset.outcomes(table), groups=dataset.groups(table))))
     return splits
 
 
 def out_of_fold(
     pipeline: Any, rows: dataset.Floats, outcomes: npt.ArrayLike, splits: list[list[Fold]]
 ) -> dataset.Floats:
-    """Return probabilities [repeats, rows], each from a copy of the pipeline that has not seen that row's ticket."""
+    """Return probabilities [repeats, rows], each from a copy of the pipeline that has not seen that row's group."""
     answers = [
         cross_val_predict(clone(pipeline), rows, outcomes, cv=split, method="predict_proba")[:, 1] for split in splits
     ]
@@ -144,6 +149,33 @@ def summary(outcomes: npt.ArrayLike, probabilities: dataset.Floats, splits: list
     return {name: float(value) for name, value in result.items()}
 
 
+def baselines() -> dict[str, Any]:
+    """Return unfitted baselines by name: "majority", and the rules of one line that data/dataset.py names.
+
+    A rule answers the share of 1 on each side of the best single split of its one field.
+    """
+    found: dict[str, Any] = {"majority": DummyClassifier(strategy="prior")}
+    for name, field in description().baselines.items():
+        one_field = ColumnTransformer([(field, "passthrough", [request.FIELDS.index(field)])])
+        found[name] = make_pipeline(one_field, DecisionTreeClassifier(max_depth=1))
+    return found
+
+
+def baseline_answers(training_set: pd.DataFrame, rows: dataset.Floats) -> dict[str, dataset.Floats]:
+    """Return the probabilities [rows] of every baseline, fitted on the training set, by name."""
+    known, truth = dataset.matrix(training_set), dataset.outcomes(training_set)
+    return {name: model.fit(known, truth).predict_proba(rows)[:, 1] for name, model in baselines().items()}
+
+
+def predictions_digest(probabilities: Mapping[str, dataset.Floats]) -> str:
+    """Return one sha256 over named predictions, each rounded to 6 decimals so that it survives another CPU."""
+    total = hashlib.sha256()
+    for name in sorted(probabilities):
+        rounded = np.round(probabilities[name], 6).astype("<f8")
+        total.update(name.encode() + b"\0" + rounded.tobytes())
+    return total.hexdigest()
+
+
 def off_lock() -> list[str]:
     """Return the libraries that make a model and are installed in another version than requirements.lock says."""
     pins = dict(re.findall(r"^([a-z0-9-]+)==(\S+)", LOCK.read_text(encoding="utf-8"), re.MULTILINE))
@@ -157,7 +189,8 @@ def training_key(parameters: Mapping[str, Any]) -> str:
     Prose, the parameters cell (its values come in ``parameters``) and the run's identity do not count.
     """
     parts = {
-        "data": dataset.DATA_SHA256,
+        "data": description().training_values(),
+        "request": [[f.name, f.whole, f.nullable, f.low, f.high] for f in request.fields()],
         "code": code_digest(),
         "parameters": dict(parameters),
         "lock": dataset.digest(LOCK),
@@ -169,7 +202,7 @@ def code_digest() -> str:
     """Return the sha256 of the code that trains: the cells of 20_train, and the modules they lean on."""
     cells = [c for c in nbformat.read(NOTEBOOK, as_version=4).cells if c.cell_type == "code"]
     sources = [c.source for c in cells if "parameters" not in c.metadata.get("tags", [])]
-    modules = [Path(dataset.__file__), Path(__file__), paths.DEPLOYMENT / "contract.py"]
+    modules = [Path(m) for m in (dataset.__file__, onnx_model.__file__, __file__)]
     return hashlib.sha256("\0".join([*sources, *(p.read_text(encoding="utf-8") for p in modules)]).encode()).hexdigest()
 
 
@@ -192,20 +225,20 @@ def open_experiment(tracking_uri: str, name: str) -> str:
 def log_model(onnx_file: bytes, example: pd.DataFrame) -> str:
     """Log an ONNX file to the active MLflow run as an MLflow model and return its uri, ``runs:/<id>/model``.
 
-    ``example`` has the contract's seven columns; cast a frame of integers to float before asking the model.
+    ``example`` has the request's fields as columns; cast a frame of integers to float before asking the model.
     """
     import mlflow
     import onnx
     from mlflow.models import ModelSignature
     from mlflow.types import ColSpec, Schema
 
-    inputs = Schema([ColSpec("double", field) for field in dataset.contract().FIELDS])
+    inputs = Schema([ColSpec("double", field) for field in request.FIELDS])
     pins = [f"{name}=={importlib.metadata.version(name)}" for name in ("onnxruntime", "onnx", "numpy", "pandas")]
     mlflow.onnx.log_model(
         onnx.load_model_from_string(onnx_file),
         name=ARTIFACT,
         signature=ModelSignature(inputs, Schema([ColSpec("double", onnx_model.OUTPUT)])),
-        input_example=example[list(dataset.contract().FIELDS)].astype(float),
+        input_example=example[list(request.FIELDS)].astype(float),
         pip_requirements=pins,
         onnx_execution_providers=["CPUExecutionProvider"],
         save_as_external_data=False,
@@ -231,14 +264,14 @@ def record(
 ) -> dict[str, Any]:
     """Return run.json: the fields of the article's run.json as MLflow knows the ended run, and what proves the model.
 
-    It says how often this process opened the sealed rows; 30_evaluate refuses a candidate whose training did.
+    It says how often this process opened the holdout; 30_evaluate refuses a candidate whose training did.
     """
     import mlflow
 
     run = mlflow.get_run(mlflow_run_id)
     user = str(run.data.tags.get("mlflow.user") or getpass.getuser())
     experiment = mlflow.get_experiment(run.info.experiment_id)
-    development = len(dataset.development())
+    development = len(dataset.training_set())
     return {
         "_experiment_name": experiment.name,
         "run_id": run_id,
@@ -271,13 +304,13 @@ def record(
             "pipeline": fitted.description,
         },
         "data": {
-            "path": str(paths.DATA.relative_to(paths.ROOT)),
-            "sha256": dataset.DATA_SHA256,
-            "rows": dataset.DATA_ROWS,
+            "path": str(description().file.relative_to(paths.ROOT)),
+            "sha256": description().sha256,
+            "rows": description().rows,
             "development_rows": development,
-            "sealed_rows": dataset.DATA_ROWS - development,
-            "development_sha256": fitted.rows_sha256,
-            "sealed_openings": dataset.openings(),
+            "sealed_rows": description().rows - development,
+            "training_set_sha256": fitted.rows_sha256,
+            "holdout_openings": dataset.openings(),
         },
         "code": {"sha256": code_digest(), "lock_sha256": dataset.digest(LOCK)},
         "metrics": dict(run.data.metrics),

@@ -16,13 +16,14 @@ import yaml
 
 from runbook import side_channel
 from runbook.platform import files
+from runbook.platform.files import Names
 
 Stage = Literal["dev", "prod"]
 Profile = Literal["managed", "kubernetes"]
 DeploymentState = Literal["creating", "ready", "retrying", "failed"]
 T = TypeVar("T")
 
-OWNER_TAG = "runbook-owner"
+OWNER_TAG = files.OWNER_TAG
 CHAMPION = "champion"
 
 
@@ -146,6 +147,7 @@ class Platform(Protocol):
     """A target: everything a notebook may ask of the place where things happen."""
 
     target: Literal["local", "azure"]
+    names: Names
 
     def binding(self) -> Mapping[str, str]:
         """Return what this platform is bound to (home or workspace, versions), for the reader to recognise."""

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from runbook import hint, release
-from runbook.engine import lock
 from runbook.report import evidence
 from runbook.report.evidence import GREEN, Run, StepRun
 
@@ -37,7 +36,7 @@ def go_on(manifest: Mapping[str, Any], stopped: StepRun | None) -> Command | Non
     if by_step and stopped and words[2:3] != [stopped.step]:
         # A pipeline runs every step by a command of its own, and the manifest holds the first.
         return Command("Go on with", hint.step(stopped.step, run_id, stopped.stage, str(manifest["target"])))
-    return Command("Go on with", lock.again(command, run_id))
+    return Command("Go on with", hint.again(command, run_id))
 
 
 def undo(this: Run, row: Mapping[str, Any]) -> Command | None:

@@ -1,72 +1,41 @@
-"""The functional cases: what is sent to an endpoint, and what must come back."""
+"""Makes the functional cases: each a request to an endpoint, and the answer that must come back."""
 
 from __future__ import annotations
 
 import itertools
 import json
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-from runbook.modelling import dataset, onnx_model
+from runbook import paths
+from runbook.errors import RunError, UsageError
+from runbook.modelling import dataset, onnx_model, request
+from runbook.modelling.description import description, place
+from runbook.testing.bad_requests import bad_requests
 from runbook.testing.scoring_client import Origin, Request
 
-ARTICLE = "the article's payload"
-KELLY = "Mr. Kelly"
-SIX = "the article's six requests"
 GOLDEN = "golden set"
 LISTS = "lists"
 BAD = "bad input"
 SAME = "same meaning"
 DOORS = "keys, paths and methods"
 
-FIELDS: tuple[str, ...] = dataset.contract().FIELDS
 # Most that an answered probability may differ from the one scored here.
 TOLERANCE = 1e-6
-LIMIT: int = dataset.contract().MAX_ROWS
+LIMIT: int = request.MAX_ROWS
 
 Row = tuple[float | None, ...]
-
-_CUMINGS: Row = (1, 0, 38, 1, 0, 71.2833, 2)
-_KELLY: Row = (3, 1, 34.5, 0, 0, 7.8292, 2)
-_SIX: tuple[Row, ...] = (
-    _KELLY,
-    (3, 0, 40, 1, 1, 2.56, 0),
-    (3, 0, 12, 1, 2, 300, 1),
-    (3, 1, 18, 1, 5, 4.1, 0),
-    (3, 0, 71, 0, 1, 72, 1),
-    (3, 1, 26, 0, 0, 1.8, 2),
-)
-# Real passengers, each null alone and all together, and both ends of what the data holds.
-GOLDEN_ROWS: tuple[Row, ...] = (
-    _CUMINGS,
-    *_SIX,
-    (1, 0, 38, 1, 0, 71.2833, 1),
-    (2, 1, 35, 0, 0, 26.0, 0),
-    (3, 1, None, 0, 0, 8.05, 0),
-    (3, 0, 22, 0, 0, None, 0),
-    (1, 0, 62, 0, 0, 80.0, None),
-    (2, 0, None, 1, 2, None, None),
-    (3, 1, 0.17, 1, 2, 20.575, 0),
-    (1, 1, 80, 0, 0, 30.0, 0),
-    (3, 0, 0, 0, 0, 7.75, 2),
-    (1, 1, 120, 0, 0, 0, 1),
-    (1, 0, 35, 0, 0, 512.3292, 1),
-    (3, 1, 40, 8, 9, 69.55, 0),
-    (2, 0, 13.99, 0, 1, 19.5, 0),
-    (2, 0, 14, 0, 1, 19.5, 0),
-)
 
 
 @dataclass(frozen=True)
 class Case:
-    """One request and its wish; ``status`` is score.py's own, or the router's where the router answers itself.
+    """One request and the expected answer; ``status`` is score.py's own, or the router's where the router answers.
 
-    ``rows`` is the length of the wanted list (None: a single answer); ``field`` is the field an error must name.
+    ``rows`` is the length of the expected list (None: a single answer); ``field`` is the field an error must name.
     ``predictions`` and ``probabilities``, where given, hold one value per answer.
     """
 
@@ -81,55 +50,95 @@ class Case:
     probabilities: Sequence[float] = ()
 
 
-def passenger(row: Row) -> dict[str, float | None]:
-    """Return a row, in the contract's order, as the request it stands for."""
-    return dict(zip(FIELDS, row, strict=True))
+def document(row: Row) -> dict[str, float | None]:
+    """Return a row, in the order of the fields, as the request it stands for."""
+    return dict(zip(request.FIELDS, row, strict=True))
 
 
-def article_cases() -> list[Case]:
-    """Return the article's functional test, Mr. Kelly, and the six requests of its stress test."""
-    known = [(ARTICLE, "Mrs. Cumings lives", _CUMINGS, 1), (KELLY, "Mr. Kelly dies", _KELLY, 0)]
-    cases = [Case(group, name, _post(passenger(row)), predictions=[p]) for group, name, row, p in known]
-    return cases + [Case(SIX, f"request {n}", _post(passenger(row))) for n, row in enumerate(_SIX, start=1)]
+def known_groups() -> list[str]:
+    """Return the groups of KNOWN_CASES in data/dataset.py."""
+    return list(description().known_cases)
+
+
+def known_cases() -> list[Case]:
+    """Return the requests that data/dataset.py names, each with its prediction where one is given."""
+    cases = []
+    for group, named in description().known_cases.items():
+        for name, (row, prediction) in named.items():
+            _refuse_bad_case(group, name, row)
+            predictions = () if prediction is None else (prediction,)
+            cases.append(Case(group, name, _post(document(row)), predictions=predictions))
+    return cases
+
+
+def golden_rows() -> list[Row]:
+    """Return the known rows, the example, both ends of every range, and every null alone and all together."""
+    fields = request.fields()
+    usual: Row = tuple(request.EXAMPLE[f.name] for f in fields)
+    known = [row for named in description().known_cases.values() for row, _ in named.values()]
+
+    def changed(index: int, value: float | None) -> Row:
+        return (*usual[:index], value, *usual[index + 1 :])
+
+    ends = [changed(i, _number(f.whole, end)) for i, f in enumerate(fields) for end in (f.low, f.high)]
+    nulls = [changed(i, None) for i, f in enumerate(fields) if f.nullable]
+    emptied: Row = tuple(None if f.nullable else v for f, v in zip(fields, usual, strict=True))
+    # A row that is listed twice is sent once.
+    return list(dict.fromkeys([*known, usual, *ends, *nulls, emptied]))
 
 
 def golden_cases(onnx: Path) -> list[Case]:
-    """Return the golden set, whose wanted probabilities are those of ``onnx`` (model.onnx) scored in this process.
+    """Return the golden set, whose expected probabilities are those of ``onnx`` (model.onnx) scored in this process.
 
-    A row at the threshold has a wanted probability and no wanted verdict: another CPU may round it to the other side.
+    A row at the threshold has an expected probability and no expected prediction: another CPU may round it to the other
+    side.
     """
-    wanted = _predict(onnx, GOLDEN_ROWS)
+    rows = golden_rows()
+    expected = _predict(onnx, rows)
     return [
-        Case(GOLDEN, _words(row), _post(passenger(row)), predictions=_verdict(p), probabilities=[p])
-        for row, p in zip(GOLDEN_ROWS, wanted, strict=True)
+        Case(GOLDEN, _words(row), _post(document(row)), predictions=_prediction(p), probabilities=[p])
+        for row, p in zip(rows, expected, strict=True)
     ]
 
 
 def list_cases(onnx: Path) -> list[Case]:
-    """Return the golden set as lists of 1, 2, all and LIMIT rows; the wanted probabilities are those of ``onnx``."""
-    wanted = _predict(onnx, GOLDEN_ROWS)
-    return [_list_case(rows, wanted) for rows in (1, 2, len(GOLDEN_ROWS), LIMIT)]
+    """Return the golden set as lists of 1, 2, all and LIMIT rows; the expected probabilities are those of ``onnx``."""
+    rows = golden_rows()
+    expected = _predict(onnx, rows)
+    return [_list_case(count, rows, expected) for count in (1, 2, len(rows), LIMIT)]
 
 
 def same_meaning_cases(onnx: Path) -> list[Case]:
-    """Return ways to write Mrs. Cumings that mean the same, so the answer may not change."""
-    p = _predict(onnx, [_CUMINGS])
-    she = passenger(_CUMINGS)
-    backwards = json.dumps(dict(reversed(she.items())))
+    """Return ways to write the example that mean the same, so the answer may not change.
+
+    Raises RunError when a writing is the plain one: such a case would test nothing.
+    """
+    example = request.EXAMPLE
+    plain = json.dumps(example)
+    first = request.FIELDS[0]
     writings = {
-        "fields in another order": backwards,
-        "white space": json.dumps(she, indent=4).replace(":", " :\t"),
-        "no white space": json.dumps(she, separators=(",", ":")),
-        "Age 38.0 instead of 38": json.dumps(she | {"Age": 38.0}),
-        "Fare 7.12833e1": json.dumps(she).replace("71.2833", "7.12833e1"),
-        "an escaped letter in a name": json.dumps(she).replace('"Age"', '"\\u0041ge"'),
+        "fields in another order": json.dumps(dict(reversed(example.items()))),
+        "white space": json.dumps(example, indent=4).replace(":", " :\t"),
+        "no white space": json.dumps(example, separators=(",", ":")),
+        "an escaped letter in a name": plain.replace(f'"{first}"', f'"\\u{ord(first[0]):04x}{first[1:]}"'),
     }
-    return [Case(SAME, name, Request(text.encode()), probabilities=p) for name, text in writings.items()]
+    decimal = next((f.name for f in request.fields() if not f.whole and example[f.name] is not None), None)
+    if decimal is not None:
+        number = float(example[decimal] or 0)
+        written = f'"{decimal}": {json.dumps(example[decimal])}'
+        writings[f"{decimal} with more decimals"] = plain.replace(written, f'"{decimal}": {number!r}00')
+        writings[f"{decimal} with an exponent"] = plain.replace(written, f'"{decimal}": {number:.16e}')
+
+    idle = [name for name, text in writings.items() if text == plain]
+    if idle:
+        raise RunError(f"{', '.join(idle)}: written like the plain example; expected another writing of it.")
+    expected = _predict(onnx, [tuple(example.values())])
+    return [Case(SAME, name, Request(text.encode()), probabilities=expected) for name, text in writings.items()]
 
 
 def door_cases() -> list[Case]:
     """Return right bodies with a wrong key, path, method or Content-Type, and one unusual Content-Type that is right."""
-    body = json.dumps(passenger(_KELLY)).encode()
+    body = json.dumps(request.EXAMPLE).encode()
     with_charset = "application/json; charset=utf-8"
     return [
         Case(DOORS, "no key", Request(body, key="none"), status=401, by="router"),
@@ -142,14 +151,30 @@ def door_cases() -> list[Case]:
     ]
 
 
-def bad_cases(requests: Iterable[Any]) -> list[Case]:
-    """Return a case per bad request of the contract: name, body, and the status and field that must come back."""
-    return [Case(BAD, r.name, Request(r.body), status=r.status, field=r.field) for r in requests]
+def bad_cases() -> list[Case]:
+    """Return a case per bad request: name, body, and the status and field that must come back."""
+    return [Case(BAD, r.name, Request(r.body), status=r.status, field=r.field) for r in bad_requests()]
 
 
-def _verdict(probability: float) -> list[int]:
+def _prediction(probability: float) -> list[int]:
     at_threshold = abs(probability - dataset.THRESHOLD) <= TOLERANCE
     return [] if at_threshold else [int(probability >= dataset.THRESHOLD)]
+
+
+def _refuse_bad_case(group: str, name: str, row: Row) -> None:
+    where = f"{place(paths.DATASET, 'KNOWN_CASES')}: the known case {name!r} of {group!r}"
+    if len(row) != len(request.FIELDS):
+        raise UsageError(
+            f"{where} has {len(row)} values; expected {len(request.FIELDS)}: {', '.join(request.FIELDS)}. Correct it there."
+        )
+    try:
+        request.validated(document(row))
+    except request.ContractError as error:
+        raise UsageError(f"{where} is not a valid request. {error.message} Correct it there.") from None
+
+
+def _number(whole: bool, value: float) -> float:
+    return int(value) if whole else value
 
 
 def _predict(onnx: Path, rows: Sequence[Row]) -> list[float]:
@@ -157,15 +182,16 @@ def _predict(onnx: Path, rows: Sequence[Row]) -> list[float]:
     return [float(p) for p in onnx_model.predict(onnx, table)]
 
 
-def _post(document: object) -> Request:
-    return Request(json.dumps(document).encode())
+def _post(body: object) -> Request:
+    return Request(json.dumps(body).encode())
 
 
-def _list_case(rows: int, wanted: Sequence[float]) -> Case:
-    request = _post([passenger(row) for row in itertools.islice(itertools.cycle(GOLDEN_ROWS), rows)])
-    probabilities = list(itertools.islice(itertools.cycle(wanted), rows))
-    return Case(LISTS, f"{rows:,} golden rows in one request", request, rows=rows, probabilities=probabilities)
+def _list_case(count: int, rows: Sequence[Row], expected: Sequence[float]) -> Case:
+    body = _post([document(row) for row in itertools.islice(itertools.cycle(rows), count)])
+    probabilities = list(itertools.islice(itertools.cycle(expected), count))
+    return Case(LISTS, f"{count:,} golden rows in one request", body, rows=count, probabilities=probabilities)
 
 
 def _words(row: Row) -> str:
-    return ", ".join(f"{name} {'null' if v is None else f'{v:g}'}" for name, v in zip(FIELDS, row, strict=True))
+    named = zip(request.FIELDS, row, strict=True)
+    return ", ".join(f"{name} {'null' if v is None else f'{v:g}'}" for name, v in named)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import ipaddress
+import json
 import threading
 import time
 import uuid
@@ -20,6 +21,7 @@ import aiohttp
 import numpy as np
 
 from runbook.errors import UsageError
+from runbook.modelling import request
 from runbook.testing import load_results
 from runbook.testing.load_results import LoadResult, Sample
 from runbook.testing.processor_use import Meter
@@ -36,6 +38,16 @@ REQUEST_ID = "x-ms-client-request-id"
 
 NOT_SENT = f"not sent: {MAX_IN_FLIGHT} requests in flight"
 UNFINISHED = "unfinished at the deadline"
+
+
+# A list of this size keeps a replica busy for some milliseconds, and stays far below the bound of a body.
+BURST_BYTES = 95_000
+
+
+def burst_rows(example: Mapping[str, float | None]) -> int:
+    """Return how many copies of a request make a list of some 95 kB, at most as many as a list may have."""
+    one = len(json.dumps(dict(example)))
+    return max(1, min(request.MAX_ROWS, round(BURST_BYTES / one)))
 
 
 @dataclass(frozen=True)

@@ -27,7 +27,7 @@ WRONG_KEY = "0" * 32
 
 
 class Answer(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """One passenger's answer, exactly the three fields every caller relies on."""
+    """The answer to one row, exactly the three fields every caller relies on."""
 
     prediction: Literal[0, 1]
     probability: Annotated[float, msgspec.Meta(ge=0.0, le=1.0)]

@@ -14,8 +14,7 @@ from workbench import cells
 
 from runbook import paths
 from runbook.modelling import dataset, onnx_model
-
-contract = dataset.contract()
+from runbook.modelling import request as contract
 
 
 def served(onnx_file: bytes, folder: Path, monkeypatch: pytest.MonkeyPatch) -> Any:

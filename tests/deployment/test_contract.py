@@ -10,11 +10,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from runbook import paths
-from runbook.modelling import dataset
+from runbook.lint import swagger
+from runbook.modelling import request as contract
+from runbook.testing.bad_requests import bad_requests
 
-contract = dataset.contract()
 ROW = dict(contract.EXAMPLE)
-BAD = list(contract.bad_requests())
+BAD = list(bad_requests())
 
 numbers = st.floats(allow_nan=False, allow_infinity=False) | st.integers()
 leaves = st.none() | st.booleans() | numbers | st.text(max_size=5)
@@ -48,11 +49,11 @@ def test_every_field_is_broken_in_every_way_that_its_type_allows() -> None:
 
 
 def test_a_word_in_place_of_a_code_is_answered_with_the_codes() -> None:
-    assert refusal(text(Sex="male")).message == 'Sex is "male"; wanted: Sex is 0 (female) or 1 (male).'
+    assert refusal(text(Sex="male")).message == 'Sex is "male"; expected: Sex is 0 (female) or 1 (male).'
 
 
 def test_a_value_out_of_range_is_shown_with_the_range() -> None:
-    assert refusal(text(Age=-5)).message == "Age is -5; wanted: Age is years from 0 to 120, null when unknown."
+    assert refusal(text(Age=-5)).message == "Age is -5; expected: Age is years from 0 to 120, null when unknown."
 
 
 @pytest.mark.parametrize(
@@ -133,12 +134,12 @@ def test_no_json_document_breaks_the_decoder(document: Any) -> None:
 
 
 def test_the_committed_swagger_is_current() -> None:
-    committed = json.loads(contract.SWAGGER.read_text())
-    assert committed == contract.swagger(), "Run: python deployment/contract.py"
+    committed = json.loads(swagger.SWAGGER.read_text())
+    assert committed == swagger.swagger(), "Run: make swagger"
 
 
 def test_swagger_says_what_the_struct_says() -> None:
-    properties = contract.swagger()["definitions"]["Passenger"]["properties"]
+    properties = swagger.swagger()["definitions"]["Request"]["properties"]
     assert list(properties) == list(contract.FIELDS)
     assert (properties["Age"]["minimum"], properties["Age"]["maximum"]) == (0, 120)
     assert properties["Age"]["x-nullable"] and not properties["Sex"]["x-nullable"]
@@ -146,8 +147,9 @@ def test_swagger_says_what_the_struct_says() -> None:
     assert properties["Fare"]["type"] == "number" and properties["SibSp"]["type"] == "integer"
 
 
-def test_the_contract_needs_msgspec_and_nothing_else() -> None:
-    tree = ast.parse((paths.DEPLOYMENT / "contract.py").read_text())
+@pytest.mark.parametrize(("file", "needs"), [("request.py", {"msgspec"}), ("decode.py", {"msgspec", "request"})])
+def test_what_decodes_needs_msgspec_and_nothing_else(file: str, needs: set[str]) -> None:
+    tree = ast.parse((paths.DEPLOYMENT / file).read_text())
     imported = {(n.module or "").split(".")[0] for n in ast.walk(tree) if isinstance(n, ast.ImportFrom)}
     imported |= {a.name.split(".")[0] for n in ast.walk(tree) if isinstance(n, ast.Import) for a in n.names}
-    assert imported - sys.stdlib_module_names == {"msgspec"}
+    assert imported - sys.stdlib_module_names == needs

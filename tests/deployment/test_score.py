@@ -25,11 +25,13 @@ import pytest
 from workbench import cells
 
 from runbook import paths
+from runbook.lint import swagger
 from runbook.modelling import dataset, onnx_model
+from runbook.modelling import request as contract
+from runbook.testing.bad_requests import bad_requests
 
-contract = dataset.contract()
 ROW = dict(contract.EXAMPLE)
-BAD = list(contract.bad_requests())
+BAD = list(bad_requests())
 JSON = {"Content-Type": "application/json"}
 START_S = 120.0
 
@@ -229,7 +231,7 @@ def test_a_hundred_requests_at_once_are_answered_alike(server: Server) -> None:
 
 
 def test_the_server_hands_out_the_committed_swagger(server: Server) -> None:
-    assert server.ask("GET", "/swagger.json").document == contract.swagger()
+    assert server.ask("GET", "/swagger.json").document == swagger.swagger()
 
 
 @pytest.mark.parametrize("digest", ["", "0" * 64], ids=["no digest", "another digest"])
@@ -277,6 +279,6 @@ def test_scoring_needs_no_training_library_and_nothing_that_unpickles() -> None:
     tree = ast.parse((paths.DEPLOYMENT / "score.py").read_text())
     imported = {(n.module or "").split(".")[0] for n in ast.walk(tree) if isinstance(n, ast.ImportFrom)}
     imported |= {a.name.split(".")[0] for n in ast.walk(tree) if isinstance(n, ast.Import) for a in n.names}
-    third_party = {"numpy", "onnxruntime", "azureml_inference_server_http", "contract"}
+    third_party = {"numpy", "onnxruntime", "azureml_inference_server_http", "decode", "request"}
     assert imported - sys.stdlib_module_names == third_party
     assert not imported & {"pickle", "marshal", "shelve"}

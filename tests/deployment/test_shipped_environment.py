@@ -18,6 +18,7 @@ from workbench import cells
 
 from runbook import paths
 from runbook.modelling import dataset, onnx_model
+from runbook.modelling import request as contract
 
 LOCK = paths.ENVIRONMENT_SETUP / "requirements.lock"
 CUMINGS = {"Pclass": 1, "Sex": 0, "Age": 38, "SibSp": 1, "Parch": 0, "Fare": 71.2833, "Embarked": 2}
@@ -96,7 +97,7 @@ def test_the_shipped_environment_serves_the_articles_payload(server: Server) -> 
 @pytest.mark.slow
 def test_the_shipped_environment_scores_as_the_training_environment_does(server: Server) -> None:
     rows = onnx_model.edge_rows()[:1]
-    names = dataset.contract().FIELDS
+    names = contract.FIELDS
     request = {f: float(v) if f in ("Age", "Fare") else int(v) for f, v in zip(names, rows[0], strict=True)}
     wanted = float(onnx_model.predict(server.onnx_file, rows)[0])
     assert server.score(request).document["probability"] == pytest.approx(wanted, abs=1e-6)

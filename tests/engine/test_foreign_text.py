@@ -89,10 +89,10 @@ def test_the_error_of_a_command_gives_no_orders(tmp_path: Path) -> None:
 @pytest.mark.parametrize("how", ["raise ValueError(foreign)", "logging.getLogger('x').error(foreign)"])
 def test_a_traceback_and_the_log_of_a_library_give_no_orders(how: str, tmp_path: Path) -> None:
     source = (
-        "import logging, sys; from runbook import anatomy, cli\n"
+        "import logging, sys; from runbook import cli, lint\n"
         f"foreign = 'a\\n' + {ORDER!r} + ' said-in-secret'\n"
         f"def breaks():\n    {how}\n    return []\n"
-        "anatomy.everything = breaks; sys.argv = ['runbook', 'check']; cli.main()"
+        "lint.problems = breaks; sys.argv = ['runbook', 'check']; cli.main()"
     )
     environment = {**os.environ, "SOME_SECRET": "said-in-secret"}
     done = subprocess.run([sys.executable, "-c", source], capture_output=True, text=True, timeout=120, env=environment)

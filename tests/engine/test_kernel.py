@@ -112,7 +112,10 @@ def test_what_a_killed_runner_left_is_removed_by_the_next_and_what_a_living_one_
     build: Builder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
-    code = "import os, sys; from runbook import kernel\nwith kernel.private_folder() as made:\n    print(made, flush=True); "
+    code = (
+        "import os, sys; from runbook.engine import kernel\n"
+        "with kernel.private_folder() as made:\n    print(made, flush=True); "
+    )
     lives = subprocess.Popen(
         [sys.executable, "-c", f"{code}sys.stdin.read()"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     )

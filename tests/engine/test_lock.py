@@ -7,6 +7,7 @@ import textwrap
 
 import pytest
 
+from runbook import hint
 from runbook.engine import lock
 from runbook.errors import Busy
 
@@ -26,10 +27,10 @@ def test_a_second_run_is_refused_and_told_who_holds_the_target() -> None:
 
 
 def test_a_step_by_hand_is_gone_on_with_by_the_same_step_in_the_same_run() -> None:
-    assert lock.again("runbook run all -p seed=2", "r1") == ".venv/bin/runbook run --resume r1"
+    assert hint.again("runbook run all -p seed=2", "r1") == ".venv/bin/runbook run --resume r1"
     step = "runbook step 95_rollback --stage prod"
-    assert lock.again(step, "r1") == f".venv/bin/{step} --run-id r1"
-    assert lock.again(f"{step} --run-id r1", "r1") == f".venv/bin/{step} --run-id r1"
+    assert hint.again(step, "r1") == f".venv/bin/{step} --run-id r1"
+    assert hint.again(f"{step} --run-id r1", "r1") == f".venv/bin/{step} --run-id r1"
 
 
 def test_two_targets_do_not_hold_each_other() -> None:
@@ -40,7 +41,7 @@ def test_two_targets_do_not_hold_each_other() -> None:
 def test_the_lock_of_a_killed_runner_is_free() -> None:
     holder = child("""
         import time
-        from runbook import lock
+        from runbook.engine import lock
         with lock.hold("local", "r1", "x"):
             print("ready", flush=True)
             time.sleep(60)
@@ -56,7 +57,7 @@ def test_a_kernel_that_outlives_its_runner_keeps_the_next_run_waiting(monkeypatc
     with lock.hold("local", "r1", "x"):
         kernel = child("""
             import time
-            from runbook import lock
+            from runbook.engine import lock
             lock.share()
             print("ready", flush=True)
             time.sleep(60)
@@ -79,7 +80,7 @@ def test_sharing_outside_a_run_does_nothing() -> None:
 
 HOLDER = """
     import time
-    from runbook import lock
+    from runbook.engine import lock
     with lock.hold("local", "r1", "runbook step 90_release"):
         try:
             print("ready", flush=True)

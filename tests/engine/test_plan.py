@@ -16,7 +16,7 @@ from built import HOLDS, Builder
 
 from runbook import git, handoff, paths, release
 from runbook.engine import ci_artifact as ci_result
-from runbook.engine import manifest, plan, resume
+from runbook.engine import inputs, manifest, plan
 from runbook.engine.step import Result, Step
 from runbook.errors import HandoffMissing, ParamsError, RunError, StepFailed, UsageError
 from runbook.platform.base import Endpoint
@@ -205,12 +205,12 @@ def test_a_rollback_of_an_earlier_attempt_does_not_answer_for_a_later_one(ci: Bu
     assert release.unfinished(folder) == []
     ci("90_release", "import os; os.kill(os.getppid(), 9)")
     source = (
-        "import sys; sys.path.insert(0, 'tests'); import test_plan as t; from runbook import repository\n"
-        f"from pathlib import Path; repository.NOTEBOOKS = Path({str(paths.NOTEBOOKS)!r}); "
-        f"repository.PARAMS = Path({str(paths.PARAMS)!r})\n"
+        "import sys; sys.path[:0] = ['tests', 'tests/engine']; import test_plan as t; from runbook import paths\n"
+        f"from pathlib import Path; paths.NOTEBOOKS = Path({str(paths.NOTEBOOKS)!r}); "
+        f"paths.PARAMS = Path({str(paths.PARAMS)!r})\n"
         "t.go(t.request([t.Step('90_release', 'prod')], resume=True))"
     )
-    subprocess.run([sys.executable, "-c", source], check=False, timeout=120, cwd=Path(__file__).parent.parent)
+    subprocess.run([sys.executable, "-c", source], check=False, timeout=120, cwd=paths.ROOT)
     assert release.unfinished(folder) == ["prod"]
 
 
@@ -313,7 +313,7 @@ def test_a_secret_that_is_not_masked_is_said_on_the_screen_in_the_events_and_on_
 
 def test_the_next_run_is_told_of_one_that_was_killed(ci: Builder) -> None:
     source = (
-        "import os; from runbook import lock\n"
+        "import os; from runbook.engine import lock\n"
         "with lock.hold('local', 'killed', 'runbook run all'): os.kill(os.getpid(), 9)"
     )
     subprocess.run([sys.executable, "-c", source], check=False, timeout=60)
@@ -336,26 +336,27 @@ def test_resume_runs_a_step_again_when_the_code_behind_its_notebook_has_changed(
     ci: Builder, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     shutil.copytree(paths.DEPLOYMENT, tmp_path / "deployment")
+    shutil.copytree(paths.ROOT / "runbook", tmp_path / "runbook")
     monkeypatch.setattr(paths, "ROOT", tmp_path)
     monkeypatch.setattr(paths, "DEPLOYMENT", tmp_path / "deployment")
     ci("60_deploy", HOLDS)
-    before = resume.inputs(Step("60_deploy", "dev"), [], "r1")
+    before = inputs.inputs(Step("60_deploy", "dev"), [], "r1")
     assert "deployment/score.py" in before and "deployment/dev/deployment.yml" in before
     score = paths.DEPLOYMENT / "score.py"
     score.write_text(score.read_text() + "# mended\n")
-    after = resume.inputs(Step("60_deploy", "dev"), [], "r1")
+    after = inputs.inputs(Step("60_deploy", "dev"), [], "r1")
     assert {name for name in before if before[name] != after[name]} == {"deployment/score.py"}
 
 
 def test_resume_clears_up_also_when_its_counterpart_was_skipped(ci: Builder) -> None:
     ci("30_evaluate", "import os; os.kill(os.getppid(), 9)")
     source = (
-        "import sys; sys.path.insert(0, 'tests'); import test_plan as t; from runbook import repository\n"
-        f"from pathlib import Path; repository.NOTEBOOKS = Path({str(paths.NOTEBOOKS)!r}); "
-        f"repository.PARAMS = Path({str(paths.PARAMS)!r})\n"
+        "import sys; sys.path[:0] = ['tests', 'tests/engine']; import test_plan as t; from runbook import paths\n"
+        f"from pathlib import Path; paths.NOTEBOOKS = Path({str(paths.NOTEBOOKS)!r}); "
+        f"paths.PARAMS = Path({str(paths.PARAMS)!r})\n"
         "t.go(t.request())"
     )
-    subprocess.run([sys.executable, "-c", source], check=False, timeout=120, cwd=Path(__file__).parent.parent)
+    subprocess.run([sys.executable, "-c", source], check=False, timeout=120, cwd=paths.ROOT)
     assert statuses()["30_evaluate"] == "not_run" and statuses()["20_train"] == "passed"
     ci("30_evaluate", "1 / 0")
     _, error = go(request(resume=True))
@@ -426,12 +427,12 @@ def test_an_earlier_verdict_does_not_stand_for_a_step_that_was_killed_in_its_sec
     rows(s10_create_compute="passed", s49_delete_compute="passed").save()
     ci("10_create_compute", "import os; os.kill(os.getppid(), 9)")
     source = (
-        "import sys; sys.path.insert(0, 'tests'); import test_plan as t; from runbook import repository\n"
-        f"from pathlib import Path; repository.NOTEBOOKS = Path({str(paths.NOTEBOOKS)!r}); "
-        f"repository.PARAMS = Path({str(paths.PARAMS)!r})\n"
+        "import sys; sys.path[:0] = ['tests', 'tests/engine']; import test_plan as t; from runbook import paths\n"
+        f"from pathlib import Path; paths.NOTEBOOKS = Path({str(paths.NOTEBOOKS)!r}); "
+        f"paths.PARAMS = Path({str(paths.PARAMS)!r})\n"
         "t.go(t.request([t.Step('10_create_compute', None)]))"
     )
-    subprocess.run([sys.executable, "-c", source], check=False, timeout=120, cwd=Path(__file__).parent.parent)
+    subprocess.run([sys.executable, "-c", source], check=False, timeout=120, cwd=paths.ROOT)
     go(request([Step("49_delete_compute", None)]))
     assert statuses()["10_create_compute"] == "not_run" and manifest.load("r1").status == "cancelled"
 
@@ -478,10 +479,11 @@ def test_an_interrupted_run_leaves_reports_and_cleans_up(ci: Builder, tmp_path: 
     mark = tmp_path / "mark"
     ci("20_train", f"import os, time; open({str(mark)!r}, 'w').write(str(os.getpid())); time.sleep(60)", HOLDS)
     source = (
-        "import signal, sys; sys.path.insert(0, 'tests'); signal.signal(signal.SIGTERM, signal.default_int_handler)\n"
-        "import pathlib; from runbook import repository, plan; import test_plan\n"
-        f"repository.NOTEBOOKS = pathlib.Path({str(paths.NOTEBOOKS)!r})\n"
-        f"repository.PARAMS = pathlib.Path({str(paths.PARAMS)!r})\n"
+        "import signal, sys; sys.path[:0] = ['tests', 'tests/engine']\n"
+        "signal.signal(signal.SIGTERM, signal.default_int_handler)\n"
+        "import pathlib; from runbook import paths; from runbook.engine import plan; import test_plan\n"
+        f"paths.NOTEBOOKS = pathlib.Path({str(paths.NOTEBOOKS)!r})\n"
+        f"paths.PARAMS = pathlib.Path({str(paths.PARAMS)!r})\n"
         "print(test_plan.go(test_plan.request())[1])"
     )
     process = subprocess.Popen([sys.executable, "-c", source], cwd=paths.ROOT, stdout=subprocess.PIPE, text=True)

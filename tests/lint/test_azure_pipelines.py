@@ -269,6 +269,6 @@ def test_a_missing_pipeline_is_one_clear_problem(root: Path) -> None:
 
 def test_every_variable_of_a_group_is_documented() -> None:
     page = (paths.ROOT / "docs" / "pipelines.md").read_text(encoding="utf-8")
-    for group, names in GROUPS.items():
+    for group, names in ((f"titanic{suffix}", names) for suffix, names in GROUPS.items()):
         assert f"`{group}`" in page
         assert [name for name in names if f"`{name}`" not in page] == []

@@ -16,19 +16,27 @@ from workbench import cells
 from runbook import paths
 from runbook.check import check, not_needed
 from runbook.errors import CheckFailed
-from runbook.modelling import dataset, onnx_model, promotion, training
+from runbook.modelling import dataset, onnx_model, promotion, request, training
+from runbook.modelling.description import description
 from runbook.platform.base import Deployment, Endpoint
 from runbook.testing import cases, load_results, scaling
 from runbook.testing.processor_use import ProcessorUse
 
 TESTED = {"deployment": "green", "model_version": "2", "code_digest": "a" * 64}
 SCALING = scaling.Scaling(3, 6, 1)
+MODULES = {
+    "dataset": dataset,
+    "onnx_model": onnx_model,
+    "promotion": promotion,
+    "request": request,
+    "training": training,
+}
 
 
 def run(notebook: str, cell: str, **names: Any) -> dict[str, Any]:
     """Execute one cell with these names around it, and return all names as they are then."""
     document = nbformat.read(paths.NOTEBOOKS / f"{notebook}.ipynb", as_version=4)
-    around = {"check": check, "not_needed": not_needed, "needed": True, "stage": "prod", **names}
+    around = {"check": check, "not_needed": not_needed, "needed": True, "stage": "prod", **MODULES, **names}
     exec(next(c.source for c in document.cells if c.id == cell), around)  # noqa: S102 - our own notebook
     return around
 
@@ -85,7 +93,7 @@ def test_replicas_that_were_up_before_the_burst_did_not_rise_in_it(
     history: list[tuple[float, int, int]], holds: bool
 ) -> None:
     seen = scaling.table(history, 100.0, 70.0)
-    names = {"seen": seen, "history": history, "scaling": SCALING, "burst": 8.0, "calm": 55.0, "calm_polls": 20}
+    names = {"seen": seen, "history": history, "limits": SCALING, "burst": 8.0, "calm": 55.0, "calm_polls": 20}
     names |= {"warm_up_seconds": 2.0, "sustained_seconds": 15.0}
     if holds:
         run("80_stress_test", "check-replicas", **names)
@@ -173,7 +181,7 @@ def test_a_deployment_that_is_not_what_was_approved_is_not_tested(standing: str,
 
 
 def fitted(**changes: Any) -> training.Fitted:
-    rows = training.rows_digest(dataset.development())
+    rows = training.rows_digest(dataset.training_set())
     return training.Fitted(**{"name": "it", "pipeline": None, "description": "'it'", "rows_sha256": rows, **changes})
 
 
@@ -188,18 +196,18 @@ def test_a_candidate_that_is_not_what_was_compared_stops_the_training(
     changes: dict[str, str], says: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(dataset, "openings", lambda: 0)
-    monkeypatch.setattr(training, "description", repr)
-    names = {"model": dataset, "training": training, "everyone": {"it": "it"}, "chosen": "it"}
+    monkeypatch.setattr(training, "spelled_out", repr)
+    names = {"everyone": {"it": "it"}, "chosen": "it"}
     run("20_train", "check-fitted", fitted=fitted(), **names)
     with pytest.raises(CheckFailed, match=says):
         run("20_train", "check-fitted", fitted=fitted(**changes), **names)
 
 
-def test_a_training_that_has_read_sealed_rows_stops(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(training, "description", repr)
-    dataset.sealed()
-    names = {"model": dataset, "training": training, "everyone": {"it": "it"}, "chosen": "it"}
-    with pytest.raises(CheckFailed, match="times sealed rows were read so far"):
+def test_a_training_that_has_read_the_holdout_stops(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(training, "spelled_out", repr)
+    dataset.holdout()
+    names = {"everyone": {"it": "it"}, "chosen": "it"}
+    with pytest.raises(CheckFailed, match="times the holdout was read so far"):
         run("20_train", "check-fitted", fitted=fitted(), **names)
 
 
@@ -227,10 +235,10 @@ def test_an_export_that_answers_otherwise_than_its_pipeline_stops_the_training(
 ) -> None:
     shown = SimpleNamespace(parity=lambda *given: replace(PARITY, **changes))
     names = {
-        "model": shown,
+        "onnx_model": shown,
         "fitted": SimpleNamespace(pipeline=None),
         "onnx_file": b"",
-        "rows": [],
+        "rows": [[0.0]] * 700,
         "parity_within": 1e-5,
     }
     if holds:
@@ -242,11 +250,11 @@ def test_an_export_that_answers_otherwise_than_its_pipeline_stops_the_training(
 
 def trained() -> tuple[dict[str, Any], dict[str, Any]]:
     """Return the handoff and run.json of a training of the bytes b"model"."""
-    rows = {"sha256": dataset.DATA_SHA256, "development_sha256": training.rows_digest(dataset.development())}
+    rows = {"sha256": description().sha256, "training_set_sha256": training.rows_digest(dataset.training_set())}
     digest = dataset.digest(b"model")
     record = {
         "model": {"sha256": digest},
-        "data": {**rows, "sealed_openings": 0},
+        "data": {**rows, "holdout_openings": 0},
         "code": {"sha256": training.code_digest()},
     }
     return {"model_uri": "runs:/1/model", "sha256": digest}, record
@@ -257,9 +265,9 @@ def trained() -> tuple[dict[str, Any], dict[str, Any]]:
     [
         ("model", "sha256", "0" * 64, "run.json and the handoff name one model"),
         ("data", "sha256", "0" * 64, "the data it was trained on"),
-        ("data", "development_sha256", "0" * 64, "the rows it was fitted on"),
-        ("data", "sealed_openings", 1, "times training read sealed rows"),
-        ("data", "sealed_openings", None, "times training read sealed rows"),
+        ("data", "training_set_sha256", "0" * 64, "the rows it was fitted on"),
+        ("data", "holdout_openings", 1, "times training read the holdout"),
+        ("data", "holdout_openings", None, "times training read the holdout"),
         ("code", "sha256", "0" * 64, "the code it was trained with"),
     ],
 )
@@ -270,7 +278,7 @@ def test_a_record_that_is_not_of_an_honest_training_stops_the_evaluation(
         download=lambda uri: b"model", code_digest=training.code_digest, rows_digest=training.rows_digest
     )
     left, record = trained()
-    names = {"model": dataset, "training": source, "trained": left}
+    names = {"training": source, "trained": left}
     run("30_evaluate", "check-candidate", **names, run=record)
     with pytest.raises(CheckFailed, match=says):
         run("30_evaluate", "check-candidate", **names, run={**record, part: {**record[part], fact: value}})
@@ -283,14 +291,14 @@ def judged(champion: str, training_key: str) -> dict[str, Any]:
         kind: onnx_model.export(clone(cells()["candidates"][kind]).fit(rows, outcomes))
         for kind in ("logistic_regression", champion)
     }
-    sealed = dataset.sealed()
-    asked = dataset.matrix(sealed)
+    holdout = dataset.holdout()
+    asked = dataset.matrix(holdout)
     answers = {"candidate": onnx_model.predict(made["logistic_regression"], asked)}
     answers["champion"] = onnx_model.predict(made[champion], asked)
     metrics = {name: 0.4 for name in promotion.TRAINED} | {"cv_log_loss_low": 0.39, "cv_brier_low": 0.12}
     return run(
         "30_evaluate", "evidence",
-        model=dataset, gate=promotion, np=np, sealed=sealed, outcomes=sealed[dataset.LABEL].to_numpy(), answers=answers,
+        np=np, holdout=holdout, outcomes=dataset.outcomes(holdout), answers=answers,
         candidate=made["logistic_regression"], champion=made[champion], baselines={},
         version=SimpleNamespace(tags={"training_key": "a"}), trained={"training_key": training_key, "metrics": metrics},
     )  # fmt: skip
@@ -316,15 +324,15 @@ def test_the_evidence_holds_the_champion_and_how_far_the_candidate_is_from_it(
 
 def test_each_limit_of_the_evaluation_reaches_its_own_criterion() -> None:
     names = judged("gradient_boosting", "b")
-    limits = {"sealed_max_log_loss": 0.51, "sealed_max_brier": 0.18, "sealed_min_roc_auc": 0.79}
-    limits |= {"sealed_min_accuracy": 0.74, "margin_log_loss": 0.06}
+    limits = {"holdout_max_log_loss": 0.51, "holdout_max_brier": 0.18, "holdout_min_roc_auc": 0.79}
+    limits |= {"holdout_min_accuracy": 0.74, "margin_log_loss": 0.06}
     settings = {"bootstrap_resamples": 200, "seed": 1, "promote_when": "not_worse", "pd": pd}
     found = run("30_evaluate", "decision", **{**names, **limits, **settings})["document"]["criteria"]
     wanted = {row["name"]: row["wanted"] for row in found}
-    assert wanted["log loss on the sealed rows"] == "at most 0.51"
-    assert wanted["brier on the sealed rows"] == "at most 0.18"
-    assert wanted["roc auc on the sealed rows"] == "at least 0.79"
-    assert wanted["accuracy on the sealed rows"] == "at least 0.74"
+    assert wanted["log loss on the holdout"] == "at most 0.51"
+    assert wanted["brier on the holdout"] == "at most 0.18"
+    assert wanted["roc auc on the holdout"] == "at least 0.79"
+    assert wanted["accuracy on the holdout"] == "at least 0.74"
     assert wanted["log loss minus the champion's"] == "at most 0.06, the whole interval"
 
 
@@ -334,4 +342,4 @@ def test_a_candidate_with_other_bytes_than_training_recorded_stops_the_evaluatio
     )
     left, record = trained()
     with pytest.raises(CheckFailed, match="the candidate's bytes"):
-        run("30_evaluate", "check-candidate", model=dataset, training=source, trained=left, run=record)
+        run("30_evaluate", "check-candidate", training=source, trained=left, run=record)

@@ -110,15 +110,15 @@ def never_need(document: Any) -> None:
 
 
 def open_everything(document: Any) -> None:
-    cell(document, "binding").source += "\ntable = model.load()"
+    cell(document, "binding").source += "\ntable = dataset.load()"
 
 
 def open_under_another_name(document: Any) -> None:
-    cell(document, "binding").source += "\nfrom runbook import model as m\ntable = m.sealed()"
+    cell(document, "binding").source += "\nfrom runbook.modelling import dataset as m\ntable = m.holdout()"
 
 
 def import_the_opener(document: Any) -> None:
-    cell(document, "binding").source += "\nfrom runbook.model import sealed as rows"
+    cell(document, "binding").source += "\nfrom runbook.modelling.dataset import holdout as rows"
 
 
 def read_the_file(document: Any) -> None:
@@ -146,10 +146,10 @@ def little_prose(document: Any) -> None:
         (find_a_constant, "check 'the digest' finds the constant '0'"),
         (find_nothing, "check 'the digest' has no found="),
         (never_need, "check 'the digest' is never needed"),
-        (open_everything, "model.load reads the sealed rows; only 30_evaluate may"),
-        (open_under_another_name, "m.sealed reads the sealed rows"),
-        (import_the_opener, "model.sealed reads the sealed rows"),
-        (read_the_file, "'../data/titanic.csv' reads the sealed rows"),
+        (open_everything, "dataset.load reads the holdout; only 30_evaluate may"),
+        (open_under_another_name, "m.holdout reads the holdout"),
+        (import_the_opener, "dataset.holdout reads the holdout"),
+        (read_the_file, "'../data/titanic.csv' reads the holdout"),
         (check_little, "code cells check; wanted a quarter"),
         (many_cells, "cells, at most 40"),
         (little_prose, "wanted at least 0.9 each"),
@@ -184,11 +184,11 @@ def test_each_broken_rule_is_named(spoil: Callable[[Any], None], words: str, tmp
 
 
 @pytest.mark.parametrize("name", sorted(p.stem for p in paths.NOTEBOOKS.glob("*.ipynb")))
-def test_only_30_evaluate_may_open_the_sealed_rows(name: str, tmp_path: Path) -> None:
+def test_only_30_evaluate_may_open_the_holdout(name: str, tmp_path: Path) -> None:
     document = nbformat.read(paths.NOTEBOOKS / f"{name}.ipynb", as_version=4)
-    document.cells[-1].source += "\nmodel.sealed()"
+    document.cells[-1].source += "\ndataset.holdout()"
     nbformat.write(document, tmp_path / f"{name}.ipynb")
-    found = any("reads the sealed rows" in problem for problem in notebooks.notebook(tmp_path / f"{name}.ipynb"))
+    found = any("reads the holdout" in problem for problem in notebooks.notebook(tmp_path / f"{name}.ipynb"))
     assert found is (name != "30_evaluate")
 
 

@@ -74,12 +74,12 @@ def test_training_leaves_a_record_and_a_candidate_that_agree(place: Place) -> No
 
 
 def test_a_failed_candidate_leaves_its_decision_before_the_step_turns_red(place: Place) -> None:
-    done = place.step("30_evaluate", sealed_max_log_loss="0.1", bootstrap_resamples="200")
+    done = place.step("30_evaluate", holdout_max_log_loss="0.1", bootstrap_resamples="200")
     assert done.returncode == 1
     assert "CheckFailed" in done.stderr
     decision = place.left("metadata/decision.json")
     assert decision["decision"] == "fail"
-    assert "Log loss on the sealed rows" in decision["reason"]
+    assert "Log loss on the holdout" in decision["reason"]
     assert place.left("30_evaluate/handoff.json")["values"]["decision"] == "fail"
 
 
@@ -102,7 +102,7 @@ def test_a_first_candidate_is_promoted_and_the_same_one_then_held(place: Place) 
     ("part", "says"),
     [("model", "run.json and the handoff name one model"), ("code", "the code it was trained with is the code here")],
 )
-def test_a_record_from_another_training_is_refused_before_the_sealed_rows_are_opened(
+def test_a_record_from_another_training_is_refused_before_the_holdout_is_opened(
     place: Place, part: str, says: str
 ) -> None:
     path = place.run / "metadata" / "run.json"
@@ -116,14 +116,14 @@ def test_a_record_from_another_training_is_refused_before_the_sealed_rows_are_op
     assert says in done.stderr
 
 
-def test_a_training_that_reads_sealed_rows_is_red_and_leaves_no_candidate(tmp_path: Path) -> None:
+def test_a_training_that_reads_the_holdout_is_red_and_leaves_no_candidate(tmp_path: Path) -> None:
     document = nbformat.read(paths.NOTEBOOKS / "20_train.ipynb", as_version=4)
-    next(c for c in document.cells if c.id == "places").source += "\nmodel.load()"
+    next(c for c in document.cells if c.id == "places").source += "\ndataset.load()"
     edited = tmp_path / "edited" / "20_train.ipynb"
     edited.parent.mkdir()
     nbformat.write(document, edited)
     place = Place(tmp_path)
     done = place.notebook(edited, {"cv_folds": "2", "cv_repeats": "1", **LENIENT})
     assert done.returncode == 1
-    assert "times sealed rows were read so far: found 1, wanted 0" in done.stderr
+    assert "times the holdout was read so far: found 1, wanted 0" in done.stderr
     assert not (place.run / "metadata" / "run.json").exists()

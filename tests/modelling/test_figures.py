@@ -8,6 +8,7 @@ from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 
 from runbook.modelling import dataset, figures
+from runbook.modelling.description import description
 
 mpl.use("Agg")
 RNG = np.random.default_rng(1)
@@ -29,7 +30,7 @@ def texts(figure: Figure) -> list[str]:
 @pytest.mark.parametrize(
     "figure",
     [
-        lambda: figures.missing(dataset.development()),
+        lambda: figures.missing(dataset.training_set()),
         lambda: figures.shares({"a": (1, 4)}, "share", overall=0.5),
         lambda: figures.comparison(RESULTS, "log_loss", limit=0.45),
         lambda: figures.calibration(Y, {"a": P, "b": P**2}),
@@ -72,10 +73,10 @@ def test_the_roc_legend_states_the_area() -> None:
     assert "perfect, area 1.000" in texts(figures.roc(Y, {"perfect": Y.astype(float)}))
 
 
-def test_survivors_are_counted_per_combination() -> None:
-    table = pd.DataFrame({"who": ["a", "a", "b"], "where": ["x", "x", "y"], "lived": [1, 0, 1]})
-    assert figures.survival(table, ["who", "where"], "lived") == {"a, x": (1, 2), "b, y": (1, 1)}
-    assert figures.survival(table, ["who"], "lived") == {"a": (1, 2), "b": (1, 1)}
+def test_positives_are_counted_per_combination() -> None:
+    table = pd.DataFrame({"who": ["a", "a", "b"], "where": ["x", "x", "y"], description().label: [1, 0, 1]})
+    assert figures.positive_counts(table, ["who", "where"]) == {"a, x": (1, 2), "b, y": (1, 1)}
+    assert figures.positive_counts(table, ["who"]) == {"a": (1, 2), "b": (1, 1)}
 
 
 def test_the_wilson_interval_of_a_known_case() -> None:

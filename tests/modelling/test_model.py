@@ -4,6 +4,7 @@ import os
 import re
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,13 +23,15 @@ from workbench import cells, kinds
 
 from runbook import paths
 from runbook.errors import RunError, UsageError
-from runbook.modelling import dataset, onnx_model
+from runbook.modelling import dataset, onnx_model, training
+from runbook.modelling import request as contract
+from runbook.modelling.description import description
 
 WITHIN = 1e-5
 
 
 def raw() -> pd.DataFrame:
-    return pd.read_csv(paths.DATA)
+    return pd.read_csv(description().file)
 
 
 def fitted(kind: str) -> Any:
@@ -39,20 +42,20 @@ def test_the_data_is_the_record_that_its_readme_describes() -> None:
     table = dataset.load()
     assert (len(table), table["Survived"].sum()) == (891, 342)
     assert table[["Age", "Embarked", "Fare"]].isna().sum().tolist() == [177, 2, 0]
-    assert list(table.columns) == ["PassengerId", *dataset.contract().FIELDS, "Survived", "Ticket"]
+    assert list(table.columns) == ["PassengerId", *contract.FIELDS, "Survived", "Ticket"]
 
 
 def test_data_with_another_digest_is_refused_before_it_is_read(tmp_path: Path) -> None:
     changed = tmp_path / "titanic.csv"
-    changed.write_bytes(paths.DATA.read_bytes().replace(b"22.0", b"23.0", 1))
-    with pytest.raises(UsageError, match="has sha256 .* wanted 97c59090.*git checkout"):
-        dataset.load(changed)
+    changed.write_bytes(description().file.read_bytes().replace(b"22.0", b"23.0", 1))
+    with pytest.raises(UsageError, match="has sha256 .* expected 97c59090.*data/dataset.py:.*git checkout"):
+        dataset.load(replace(description(), file=changed))
 
 
 @pytest.mark.parametrize(
     ("column", "value", "words"),
     [
-        ("Age", -3.0, "row 3, PassengerId 3: Age is -3.0; wanted: Age is years"),
+        ("Age", -3.0, "row 3, PassengerId 3: Age is -3.0; expected: Age is years"),
         ("Embarked", "X", 'row 3, PassengerId 3: Embarked is "X"'),
         ("Sex", "femal", 'row 3, PassengerId 3: Sex is "femal"'),
         ("Pclass", 4, "row 3, PassengerId 3: Pclass is 4"),
@@ -67,18 +70,18 @@ def test_a_row_that_breaks_the_contract_is_named(column: str, value: object, wor
 
 
 @pytest.mark.parametrize("label", ["Survived", "Left"])
-def test_an_outcome_other_than_0_and_1_is_refused_under_the_labels_own_name(
-    label: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(dataset, "LABEL", label)
+def test_an_outcome_other_than_0_and_1_is_refused_under_the_labels_own_name(label: str) -> None:
+    facts = replace(description(), label=label)
     table = raw().rename(columns={"Survived": label})
     table.loc[0, label] = 2
-    with pytest.raises(UsageError, match=f"values of {label} other than 0 and 1"):
-        dataset.coded(table)
+    with pytest.raises(
+        UsageError, match=rf"label {label} \(data/dataset.py:\d+\) holds 0, 1, 2; expected 0, 1.*yes/no models"
+    ):
+        dataset.coded(table, facts)
 
 
 def test_the_split_keeps_tickets_together_and_seals_about_a_fifth() -> None:
-    development, sealed = dataset.development(), dataset.sealed()
+    development, sealed = dataset.training_set(), dataset.holdout()
     assert len(development) + len(sealed) == 891
     assert not set(development["Ticket"]) & set(sealed["Ticket"])
     assert 0.17 < len(sealed) / 891 < 0.23
@@ -86,20 +89,20 @@ def test_the_split_keeps_tickets_together_and_seals_about_a_fifth() -> None:
 
 def test_the_split_is_the_one_that_was_made_once() -> None:
     # When this changes, rows that past models were trained on are sealed, and sealed rows have been seen.
-    sealed = dataset.sealed()["PassengerId"].tolist()
+    sealed = dataset.holdout()["PassengerId"].tolist()
     assert sealed[:5] == [3, 17, 24, 27, 30]
     assert dataset.digest(",".join(map(str, sealed)).encode()).startswith("729251334e3a")
 
 
-@pytest.mark.parametrize(("read", "openings"), [("load", 1), ("sealed", 1), ("development", 0)])
-def test_every_reading_of_sealed_rows_is_counted(read: str, openings: int) -> None:
+@pytest.mark.parametrize(("read", "openings"), [("load", 1), ("holdout", 1), ("training_set", 0)])
+def test_every_reading_of_the_holdout_is_counted(read: str, openings: int) -> None:
     before = dataset.openings()
     getattr(dataset, read)()
     assert dataset.openings() - before == openings
 
 
 def test_the_matrix_is_float32_in_the_contracts_order_with_nan_for_null() -> None:
-    rows = dataset.matrix(pd.DataFrame([{**dataset.contract().EXAMPLE, "Age": None, "Survived": 1}]))
+    rows = dataset.matrix(pd.DataFrame([{**contract.EXAMPLE, "Age": None, "Survived": 1}]))
     assert rows.dtype == np.float32
     assert np.array_equal(rows, np.array([[1, 0, np.nan, 1, 0, 71.2833, 1]], dtype=np.float32), equal_nan=True)
 
@@ -199,7 +202,7 @@ def test_a_pipeline_that_can_not_be_served_gets_one_sentence_that_names_the_part
 
 
 def test_a_constant_classifier_alone_is_named_too() -> None:
-    with pytest.raises(RunError, match=r"^DummyClassifier \(the pipeline itself\) does not convert to ONNX"):
+    with pytest.raises(RunError, match=r"DummyClassifier \(the pipeline itself\) does not convert to ONNX"):
         onnx_model.export(DummyClassifier().fit(cells()["rows"], cells()["outcomes"]))
 
 
@@ -213,9 +216,9 @@ def test_a_model_that_answers_another_shape_is_refused() -> None:
 
 
 def test_edge_rows_hold_every_edge_and_null_of_the_contract() -> None:
-    rows = pd.DataFrame(onnx_model.edge_rows(), columns=list(dataset.contract().FIELDS))
+    rows = pd.DataFrame(onnx_model.edge_rows(), columns=list(contract.FIELDS))
     for name in rows:
-        field = dataset.contract().field(name)
+        field = contract.field(name)
         assert (rows[name].min(), rows[name].max()) == (field.low, field.high)
         assert rows[name].isna().any() == field.nullable
 
@@ -237,10 +240,10 @@ def test_the_named_passengers_of_the_article_get_their_verdicts() -> None:
 
 def test_two_processes_with_other_hash_seeds_export_the_same_bytes() -> None:
     source = (
-        "from workbench import cells; from runbook import model; c = cells(); "
-        "print([model.digest(model.export(p.fit(c['rows'], c['outcomes']))) for p in c['candidates'].values()])"
+        "from workbench import cells; from runbook.modelling import dataset, onnx_model; c = cells(); "
+        "print([dataset.digest(onnx_model.export(p.fit(c['rows'], c['outcomes']))) for p in c['candidates'].values()])"
     )
-    import_path = os.pathsep.join([str(paths.ROOT), str(Path(__file__).parent)])
+    import_path = os.pathsep.join([str(paths.ROOT), str(paths.ROOT / "tests")])
     command = [sys.executable, "-W", "ignore", "-c", source]
     processes = [
         subprocess.Popen(
@@ -263,21 +266,21 @@ def test_a_digest_is_the_same_for_bytes_and_for_the_file_that_holds_them(tmp_pat
 
 def test_the_digest_of_predictions_forgives_noise_but_no_change() -> None:
     p = np.array([0.25, 0.5])
-    assert dataset.predictions_digest({"a": p}) == dataset.predictions_digest({"a": p + 1e-9})
-    assert dataset.predictions_digest({"a": p}) != dataset.predictions_digest({"a": p + 1e-4})
-    assert dataset.predictions_digest({"a": p}) != dataset.predictions_digest({"b": p})
+    assert training.predictions_digest({"a": p}) == training.predictions_digest({"a": p + 1e-9})
+    assert training.predictions_digest({"a": p}) != training.predictions_digest({"a": p + 1e-4})
+    assert training.predictions_digest({"a": p}) != training.predictions_digest({"b": p})
 
 
 def test_a_checkout_with_windows_line_endings_is_told_so_and_how_to_mend_it(tmp_path: Path) -> None:
     path = tmp_path / "titanic.csv"
-    path.write_bytes(paths.DATA.read_bytes().replace(b"\n", b"\r\n"))
-    with pytest.raises(UsageError, match=r"Windows line endings \(CRLF\), wanted LF") as caught:
-        dataset.load(path)
-    assert str(caught.value).endswith("then: git rm -rq --cached . && git reset -q --hard")
+    path.write_bytes(description().file.read_bytes().replace(b"\n", b"\r\n"))
+    with pytest.raises(UsageError, match=r"Windows line ends \(CRLF\)") as caught:
+        dataset.load(replace(description(), file=path))
+    assert str(caught.value).endswith("then run: git rm -rq --cached . && git reset -q --hard")
 
 
 @pytest.mark.parametrize("name", ["PassengerId", "Fare", "Survived", "Ticket"])
 def test_data_without_a_column_is_refused_in_one_sentence_that_names_it(name: str) -> None:
-    raw = pd.read_csv(paths.DATA).drop(columns=[name])
-    with pytest.raises(UsageError, match=f"The training data has no column {name}; it has "):
+    raw = pd.read_csv(description().file).drop(columns=[name])
+    with pytest.raises(UsageError, match=rf"titanic.csv has no column '{name}'.*data/dataset.py:\d+.*It has: "):
         dataset.coded(raw)

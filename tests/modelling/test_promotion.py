@@ -13,6 +13,7 @@ from workbench import cells
 from runbook import handoff
 from runbook.errors import UsageError
 from runbook.modelling import dataset, promotion, training
+from runbook.modelling.description import description
 
 ROWS = 400
 TRUTH = np.random.default_rng(1).uniform(0.05, 0.95, ROWS)
@@ -33,7 +34,7 @@ LENIENT = promotion.Rules(9, 1, 0, 0, margin=0.01, resamples=200)
 
 def evidence(**changes: Any) -> promotion.Evidence:
     baselines = {"majority": np.full(ROWS, 0.5), "women live": COARSE}
-    given = {"outcomes": OUTCOMES, "tickets": TICKETS, "candidate": TRUTH, "baselines": baselines, "trained": TRAINED}
+    given = {"outcomes": OUTCOMES, "groups": TICKETS, "candidate": TRUTH, "baselines": baselines, "trained": TRAINED}
     return promotion.Evidence(**{**given, **changes})
 
 
@@ -66,10 +67,10 @@ def test_the_decision_is_written_as_its_schema_wants(rival: promotion.Champion |
 @pytest.mark.parametrize(
     ("rules", "name"),
     [
-        ({"max_log_loss": 0.1}, "log loss on the sealed rows"),
-        ({"max_brier": 0.01}, "brier on the sealed rows"),
-        ({"min_roc_auc": 0.999}, "roc auc on the sealed rows"),
-        ({"min_accuracy": 0.999}, "accuracy on the sealed rows"),
+        ({"max_log_loss": 0.1}, "log loss on the holdout"),
+        ({"max_brier": 0.01}, "brier on the holdout"),
+        ({"min_roc_auc": 0.999}, "roc auc on the holdout"),
+        ({"min_accuracy": 0.999}, "accuracy on the holdout"),
     ],
     ids=lambda v: v if isinstance(v, str) else "",
 )
@@ -93,7 +94,7 @@ def test_a_probability_that_is_none_fails(wrong: float) -> None:
     broken[7] = wrong
     decision = promotion.decide(evidence(candidate=broken), RULES)
     assert decision.decision == "fail"
-    assert failed(decision) == ["the candidate answers every passenger"]
+    assert failed(decision) == ["the candidate answers every row"]
     assert "399 of 400" in decision.reason
 
 
@@ -103,7 +104,7 @@ def test_a_missing_answer_fails() -> None:
 
 def test_a_champion_that_answers_nonsense_fails_instead_of_losing() -> None:
     decision = promotion.decide(evidence(champion=champion(np.full(ROWS, np.nan))), RULES)
-    assert (decision.decision, failed(decision)) == ("fail", ["the champion answers every passenger"])
+    assert (decision.decision, failed(decision)) == ("fail", ["the champion answers every row"])
 
 
 @pytest.mark.parametrize("change", [np.nan, np.inf])
@@ -124,7 +125,7 @@ def test_a_metric_that_training_did_not_leave_fails(name: str, value: float | No
 @pytest.mark.parametrize("outcome", [0, 1])
 def test_sealed_rows_of_one_outcome_fail(outcome: int) -> None:
     decision = promotion.decide(evidence(outcomes=np.full(ROWS, outcome)), RULES)
-    assert (decision.decision, failed(decision)) == ("fail", ["the sealed rows hold both outcomes"])
+    assert (decision.decision, failed(decision)) == ("fail", ["the holdout holds both outcomes"])
 
 
 SEEN = np.where(OUTCOMES == 1, 0.94, 0.06)
@@ -141,7 +142,7 @@ def test_a_candidate_that_is_wholly_better_here_than_in_cross_validation_fails(
     decision = promotion.decide(evidence(candidate=SEEN, champion=rival), RULES)
     assert decision.decision == "fail"
     assert failed(decision) == ["log loss beside cross-validation", "brier beside cross-validation"]
-    assert "has probably seen the sealed rows" in decision.reason
+    assert "has probably seen the holdout" in decision.reason
     assert "wanted reaching 0.4, cross-validation's low end" in decision.reason
 
 
@@ -153,17 +154,21 @@ def test_a_candidate_whose_intervals_meet_is_only_lucky() -> None:
 
 
 def test_a_forest_that_was_fitted_on_every_passenger_fails_on_the_real_rows() -> None:
-    sealed, rows, outcomes = dataset.sealed(), cells()["rows"], cells()["outcomes"]
+    sealed, rows, outcomes = dataset.holdout(), cells()["rows"], cells()["outcomes"]
     forest = make_pipeline(clone(cells()["filled"]), RandomForestClassifier(100, random_state=1))
     splits = training.folds(cells()["table"], 5, 1, seed=2026)
     measured = training.summary(outcomes, training.out_of_fold(forest, rows, outcomes, splits), splits)
     trained = {f"cv_{name}": value for name, value in measured.items()}
     words = []
-    for seen in (dataset.development(), dataset.load()):
+    for seen in (dataset.training_set(), dataset.load()):
         answers = (
-            clone(forest).fit(dataset.matrix(seen), seen[dataset.LABEL]).predict_proba(dataset.matrix(sealed))[:, 1]
+            clone(forest)
+            .fit(dataset.matrix(seen), seen[description().label])
+            .predict_proba(dataset.matrix(sealed))[:, 1]
         )
-        shown = promotion.Evidence(sealed[dataset.LABEL], sealed[dataset.GROUP].to_numpy(str), answers, {}, trained)
+        shown = promotion.Evidence(
+            sealed[description().label], sealed[description().group].to_numpy(str), answers, {}, trained
+        )
         words.append(promotion.decide(shown, LENIENT).decision)
     assert words == ["promote", "fail"]
 
@@ -247,7 +252,7 @@ def test_every_interval_holds_95_percent_of_the_draws() -> None:
 
 
 def test_a_draw_takes_or_leaves_whole_tickets() -> None:
-    weights = promotion.draw_tickets(TICKETS, 50, seed=5)
+    weights = promotion.draw_groups(TICKETS, 50, seed=5)
     assert weights.shape == (50, ROWS)
     assert np.array_equal(weights[:, ::2], weights[:, 1::2])
     assert (weights.sum(axis=1) == ROWS).all()

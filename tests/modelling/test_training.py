@@ -3,7 +3,9 @@ from __future__ import annotations
 import re
 import tomllib
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import mlflow
@@ -20,6 +22,8 @@ from workbench import cells
 from runbook import handoff, paths
 from runbook.errors import RunError
 from runbook.modelling import dataset, onnx_model, training
+from runbook.modelling import request as contract
+from runbook.modelling.description import description
 
 LOCK = dict(re.findall(r"^([a-z0-9-]+)==(\S+)", training.LOCK.read_text(), re.MULTILINE))
 FITTED = training.Fitted("forest", None, "Forest()", "c" * 64)
@@ -114,20 +118,20 @@ def test_what_is_fitted_is_a_copy_of_what_was_compared_on_the_same_rows() -> Non
     table, pipeline = cells()["table"], clone(cells()["logistic_regression"])
     comparison = training.compare({"mine": pipeline}, table, training.folds(table, 2, 1, seed=1))
     # What the notebook does to its own objects after the comparison changes nothing.
-    before = training.description(pipeline)
+    before = training.spelled_out(pipeline)
     pipeline.set_params(logisticregression__C=99.0)
     compared = comparison.fit("mine")
     assert compared.name == "mine"
-    assert compared.description == before != training.description(pipeline)
-    assert compared.rows_sha256 == training.rows_digest(dataset.development())
+    assert compared.description == before != training.spelled_out(pipeline)
+    assert compared.rows_sha256 == training.rows_digest(dataset.training_set())
     again = clone(cells()["logistic_regression"]).fit(cells()["rows"], cells()["outcomes"])
     asked = cells()["rows"][:50]
     assert np.array_equal(compared.pipeline.predict_proba(asked), again.predict_proba(asked))
 
 
-def test_sealed_rows_are_refused_before_anything_is_fitted() -> None:
+def test_rows_of_the_holdout_are_refused_before_anything_is_fitted() -> None:
     table = dataset.load()
-    with pytest.raises(RunError, match="187 of the 891 rows to train on are sealed.*development"):
+    with pytest.raises(RunError, match="187 of the 891 rows to train on belong to the holdout.*training_set"):
         training.compare(cells()["baselines"], table, training.folds(table, 2, 1, seed=1))
 
 
@@ -139,7 +143,7 @@ def test_a_pipeline_without_probabilities_is_named_before_anything_is_fitted() -
 
 @pytest.mark.parametrize("column", ["Age", "Survived"])
 def test_the_digest_of_the_rows_changes_with_one_value(column: str) -> None:
-    table = dataset.development()
+    table = dataset.training_set()
     before = training.rows_digest(table)
     assert training.rows_digest(table.assign(PassengerId=0)) == before
     table.loc[3, column] = 1 - table.loc[3, column]
@@ -174,25 +178,52 @@ def test_the_training_key_changes_with_the_lock(
     assert training.training_key({}) != before
 
 
-def test_the_training_key_changes_with_the_data(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"sha256": "0" * 64},
+        {"label": "Sex"},
+        {"group": None},
+        {"holdout_salt": "x"},
+        {"holdout_share": 0.3},
+        {"codes": {}},
+    ],
+    ids=lambda changes: next(iter(changes)),
+)
+def test_the_training_key_changes_with_what_training_reads_of_the_data_set(
+    changes: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
     before = training.training_key({})
-    monkeypatch.setattr(dataset, "DATA_SHA256", "0" * 64)
+    facts = replace(description(), **changes)
+    monkeypatch.setattr(training, "description", lambda: facts)
     assert training.training_key({}) != before
 
 
-@pytest.mark.parametrize("file", ["model", "training", "contract"])
-def test_the_training_key_changes_with_the_modules_that_training_leans_on(
-    file: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("changes", [{"slices": len}, {"known_cases": {}}, {"title": "x"}, {"baselines": {}}], ids=str)
+def test_the_training_key_stays_when_a_slice_a_case_or_a_word_changes(
+    changes: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     before = training.training_key({})
-    sources = {"model": Path(dataset.__file__), "training": Path(training.__file__)}
-    sources["contract"] = paths.DEPLOYMENT / "contract.py"
-    copy = tmp_path / f"{file}.py"
-    copy.write_text(sources[file].read_text() + "# changed\n")
-    if file == "contract":
-        monkeypatch.setattr(paths, "DEPLOYMENT", tmp_path)
-    else:
-        monkeypatch.setattr({"model": dataset, "training": training}[file], "__file__", str(copy))
+    facts = replace(description(), **changes)
+    monkeypatch.setattr(training, "description", lambda: facts)
+    assert training.training_key({}) == before
+
+
+def test_the_training_key_changes_with_the_fields_of_a_request(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = training.training_key({})
+    fewer = contract.fields()[:-1]
+    monkeypatch.setattr(contract, "fields", lambda: fewer)
+    assert training.training_key({}) != before
+
+
+@pytest.mark.parametrize("module", [dataset, onnx_model, training], ids=lambda module: module.__name__)
+def test_the_training_key_changes_with_the_modules_that_training_leans_on(
+    module: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = training.training_key({})
+    copy = tmp_path / "copy.py"
+    copy.write_text(Path(str(module.__file__)).read_text() + "# changed\n")
+    monkeypatch.setattr(module, "__file__", str(copy))
     assert training.training_key({}) != before
 
 
@@ -211,9 +242,9 @@ def test_the_logged_model_is_the_exported_file_and_answers_a_frame(tracking: str
         uri = training.log_model(onnx_file, table.head(3))
     assert training.download(uri) == onnx_file
     loaded = mlflow.pyfunc.load_model(uri)
-    answers = loaded.predict(table[list(dataset.contract().FIELDS)].astype(float))
+    answers = loaded.predict(table[list(contract.FIELDS)].astype(float))
     assert np.allclose(answers["probability"], pipeline.predict_proba(cells()["rows"])[:, 1], atol=1e-5)
-    assert [c.name for c in loaded.metadata.signature.inputs] == list(dataset.contract().FIELDS)
+    assert [c.name for c in loaded.metadata.signature.inputs] == list(contract.FIELDS)
     assert {str(c.type) for c in loaded.metadata.signature.inputs} == {"DataType.double"}
     assert loaded.metadata.saved_input_example_info is not None
 
@@ -244,8 +275,8 @@ def test_run_json_satisfies_its_schema(tracking: str) -> None:
         "kind": "forest",
         "pipeline": "Forest()",
     }
-    assert saved["data"]["development_sha256"] == "c" * 64
-    assert saved["data"]["sealed_openings"] == dataset.openings()
+    assert saved["data"]["training_set_sha256"] == "c" * 64
+    assert saved["data"]["holdout_openings"] == dataset.openings()
     assert saved["data"]["development_rows"] + saved["data"]["sealed_rows"] == saved["data"]["rows"] == 891
     assert saved["metrics"] == {"cv_log_loss": 0.4}
     assert saved["tags"] == {"training_key": "b" * 64}

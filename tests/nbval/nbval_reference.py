@@ -37,12 +37,13 @@ ALL = (*KEPT, "80_stress_test", "90_release", "00_explore", "95_rollback", "99_t
 
 
 def prepare(name: str, into: Path) -> Path:
-    """Write a notebook with short loads injected, not executed, and return its path."""
-    short = yaml.safe_load((paths.PARAMS / "test.yml").read_text())
+    """Write a notebook with the project's values and short loads injected, not executed, and return its path."""
+    files = ("base.yml", "test.yml")
+    values = {k: v for file in files for k, v in yaml.safe_load((paths.PARAMS / file).read_text()).items()}
     source = paths.NOTEBOOKS / f"{name}.ipynb"
     declared = nbformat.read(source, as_version=4)
     cell = next(c.source for c in declared.cells if "parameters" in c.metadata.get("tags", []))
-    chosen = {k: v for k, v in short.items() if f"\n{k}:" in cell}
+    chosen = {k: v for k, v in values.items() if f"\n{k}:" in cell}
     path = into / f"{name}.ipynb"
     papermill.execute_notebook(str(source), str(path), parameters=chosen, prepare_only=True, progress_bar=False)
     return path

@@ -68,7 +68,7 @@ def test_a_criterion_that_does_not_speak_for_promotion_is_no_failure_on_hold() -
     whole(word="hold")
     recorded.metadata("r1", "hold", verdict="failed", found="the champion's own", interval=None)
     gate = rows(page(recorded.folder("r1")), "gates")[1]
-    assert gate == "log loss on the sealed rows ≤ 0.46 the champion's own Not met"
+    assert gate == "log loss on the holdout ≤ 0.46 the champion's own Not met"
 
 
 def test_a_failed_run_says_where_why_what_serves_and_links_the_cell() -> None:
@@ -91,9 +91,9 @@ def test_a_refused_candidate_is_the_headline_and_prod_is_said_to_be_untouched() 
     ]
     soup = page(write("r1", steps, status="failed", endpoints=[endpoint("prod", "11")]))
     assert text(soup, ".verdict .headline") == "Do not release: the candidate failed its evaluation"
-    assert "Log loss on the sealed rows: found 0.5112, wanted at most 0.46." in text(soup, ".verdict")
+    assert "Log loss on the holdout: found 0.5112, wanted at most 0.46." in text(soup, ".verdict")
     assert "Prod serves model 11. No step of prod ran." in text(soup, ".verdict")
-    assert "log loss on the sealed rows ≤ 0.46 0.5112 0.36 to 0.48 Failed" in rows(soup, "gates")
+    assert "log loss on the holdout ≤ 0.46 0.5112 0.36 to 0.48 Failed" in rows(soup, "gates")
 
 
 def test_gates_show_wanted_found_and_uncertainty_and_name_what_was_not_reached() -> None:

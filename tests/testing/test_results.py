@@ -15,13 +15,14 @@ from aiohttp import web
 from onnx import TensorProto, helper, numpy_helper
 from serving import PATH, serving
 
-from runbook.modelling import dataset, onnx_model
+from runbook.modelling import onnx_model
+from runbook.modelling import request as contract
+from runbook.modelling.description import description
 from runbook.platform.base import Endpoint, Keys, Profile
 from runbook.testing import cases, results
+from runbook.testing.bad_requests import bad_requests
 from runbook.testing.cases import Case
 from runbook.testing.scoring_client import Client, Request
-
-contract = dataset.contract()
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 Spoil = Callable[[dict[str, Any]], None]
@@ -104,12 +105,12 @@ def outcomes(
 
 def every_case(onnx_file: Path) -> list[Case]:
     right = (
-        cases.article_cases()
+        cases.known_cases()
         + cases.golden_cases(onnx_file)
         + cases.list_cases(onnx_file)
         + cases.same_meaning_cases(onnx_file)
     )
-    return right + cases.bad_cases(contract.bad_requests()) + cases.door_cases()
+    return right + cases.bad_cases() + cases.door_cases()
 
 
 def junit(found: list[results.Outcome], monkeypatch: pytest.MonkeyPatch, reports: Path) -> ElementTree.Element:
@@ -124,12 +125,12 @@ def test_every_case_passes_on_a_right_endpoint_of_either_profile(onnx_file: Path
     found = outcomes(endpoint_of(onnx_file, profile), every_case(onnx_file), profile)
     assert [(o.case.name, o.problems) for o in found if not o.passed] == []
     assert len(found) > 150
-    assert results.passed_by_group(found)[cases.SIX] == 6
-    assert list(results.overview(found)["failed"]) == [0] * 8
+    assert results.passed_by_group(found)["the article's six requests"] == 6
+    assert list(results.overview(found)["failed"]) == [0] * 9
 
 
 def test_a_status_of_the_other_profile_does_not_pass(onnx_file: Path) -> None:
-    bad = cases.bad_cases(contract.bad_requests())[:5]
+    bad = cases.bad_cases()[:5]
     assert not any(o.passed for o in outcomes(endpoint_of(onnx_file, "managed"), bad, "kubernetes"))
     assert not any(o.passed for o in outcomes(endpoint_of(onnx_file, "kubernetes"), bad, "managed"))
 
@@ -153,7 +154,7 @@ def test_an_answer_that_is_wrong_in_one_thing_fails_the_golden_set(onnx_file: Pa
 def test_a_golden_row_at_the_threshold_may_be_rounded_to_either_side(
     onnx_file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    rows = len(cases.GOLDEN_ROWS)
+    rows = len(cases.golden_rows())
     monkeypatch.setattr(cases, "_predict", lambda onnx, asked: [0.5, 0.5 - 2e-6, *[0.7] * (rows - 2)])
     tied, close, *others = cases.golden_cases(onnx_file)
     assert (list(tied.predictions), list(tied.probabilities)) == ([], [0.5])
@@ -167,14 +168,14 @@ def test_an_answer_without_the_id_of_its_request_fails(came_back: str | None) ->
         headers = {"x-ms-client-request-id": came_back} if came_back else {}
         return web.json_response({"prediction": 1, "probability": 0.9, "model_version": "7"}, headers=headers)
 
-    (found, *_) = outcomes(mixes_up, cases.article_cases())
+    (found, *_) = outcomes(mixes_up, cases.known_cases())
     assert found.problems == (f"x-ms-client-request-id {came_back!r} is not the one that was sent",)
 
 
 def test_both_request_ids_of_a_case_are_in_the_evidence(
     onnx_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    found = outcomes(endpoint_of(onnx_file, "kubernetes"), cases.article_cases()[:1])
+    found = outcomes(endpoint_of(onnx_file, "kubernetes"), cases.known_cases()[:1])
     root = junit(found, monkeypatch, tmp_path)
     noted = {p.attrib["name"]: p.attrib["value"] for p in root[0].iter("property")}
     assert noted == dict(found[0].ids)
@@ -209,16 +210,14 @@ def test_an_endpoint_that_lets_one_thing_through_fails_the_case_for_it(onnx_file
 def test_the_catalogue_has_every_case_that_it_promises(onnx_file: Path) -> None:
     count = Counter(case.group for case in every_case(onnx_file))
     assert count == {
-        cases.ARTICLE: 1,
-        cases.KELLY: 1,
-        cases.SIX: 6,
-        cases.GOLDEN: len(cases.GOLDEN_ROWS),
+        **{group: len(named) for group, named in description().known_cases.items()},
+        cases.GOLDEN: len(cases.golden_rows()),
         cases.LISTS: 4,
         cases.SAME: 6,
-        cases.BAD: len(list(contract.bad_requests())),
+        cases.BAD: len(list(bad_requests())),
         cases.DOORS: len(FLAWS),
     }
-    assert [c.rows for c in cases.list_cases(onnx_file)] == [1, 2, len(cases.GOLDEN_ROWS), cases.LIMIT]
+    assert [c.rows for c in cases.list_cases(onnx_file)] == [1, 2, len(cases.golden_rows()), cases.LIMIT]
 
 
 def test_a_refusal_that_names_another_field_fails(onnx_file: Path) -> None:
@@ -231,27 +230,27 @@ def test_a_refusal_in_another_shape_fails() -> None:
     async def html(request: web.Request) -> web.Response:
         return web.Response(status=422, text="<h1>Unprocessable</h1>", headers=ids(request))
 
-    (found, *_) = outcomes(html, cases.bad_cases(contract.bad_requests()))
+    (found, *_) = outcomes(html, cases.bad_cases())
     assert found.problems == ("the body names no error with code, field and message",)
 
 
 def test_nobody_listening_fails_every_case_and_says_so(onnx_file: Path) -> None:
     endpoint = Endpoint("titanic", "dev", "managed", "http://127.0.0.1:9/score", {}, (), {})
-    found = results.run(Client(endpoint, Keys("a", "b"), "blue"), cases.article_cases(), "7")
-    assert results.passed_by_group(found)[cases.SIX] == 0
+    found = results.run(Client(endpoint, Keys("a", "b"), "blue"), cases.known_cases(), "7")
+    assert results.passed_by_group(found)["the article's six requests"] == 0
     assert "no answer" in found[0].found
 
 
 def test_the_catalogue_refuses_lists_that_are_empty_or_too_long() -> None:
-    by_name = {c.name: c.status for c in cases.bad_cases(contract.bad_requests())}
+    by_name = {c.name: c.status for c in cases.bad_cases()}
     assert by_name["an empty list"] == 422
     assert by_name["1,001 rows"] == 413
 
 
 def test_the_golden_rows_are_valid_and_hold_nulls_and_both_ends_of_every_range() -> None:
-    rows = [cases.passenger(row) for row in cases.GOLDEN_ROWS]
+    rows = [cases.document(row) for row in cases.golden_rows()]
     for row in rows:
-        contract.passenger(row)
+        contract.validated(row)
     for field in ("Age", "Fare", "Embarked"):
         assert any(row[field] is None for row in rows)
 
@@ -259,7 +258,7 @@ def test_the_golden_rows_are_valid_and_hold_nulls_and_both_ends_of_every_range()
 def test_the_table_and_the_junit_file_say_what_failed(
     onnx_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    chosen = cases.article_cases()[:2]
+    chosen = cases.known_cases()[:2]
     found = outcomes(endpoint_of(onnx_file, "kubernetes"), chosen, version="8")
     table = results.table(found)
     assert list(table.columns) == ["group", "case", "sent", "wanted", "found", "seconds", "verdict"]

@@ -24,12 +24,12 @@ from schemathesis import GenerationMode
 from schemathesis.checks import not_a_server_error
 from schemathesis.specs.openapi.checks import response_schema_conformance, status_code_conformance
 
-from runbook.modelling import dataset
+from runbook.lint import swagger
+from runbook.modelling import request as contract
 from runbook.platform.base import Profile
 from runbook.platform.local import LocalPlatform
 from runbook.testing import scoring_client
 
-contract = dataset.contract()
 PROFILES: dict[str, Profile] = {"dev": "managed", "prod": "kubernetes"}
 REPLICAS = {"dev": 1, "prod": 3}
 OURS, SWAGGERS = {"dev": 400, "prod": 9_000}, {"dev": 100, "prod": 1_000}
@@ -238,7 +238,7 @@ def test_generated_requests_are_answered_by_the_contract_and_harm_no_worker(
 
 def send_from_the_swagger(live: Live, count: int) -> None:
     """Half of the requests as the committed swagger has them, half in breach of it; each answer fits the swagger."""
-    document = contract.swagger()
+    document = swagger.swagger()
     # Else it makes up keys, and the router would answer for score.py.
     del document["securityDefinitions"], document["paths"]["/score"]["post"]["security"]
     operation = schemathesis.openapi.from_dict(document)["/score"]["POST"]

@@ -9,12 +9,13 @@ from typing import Any
 from runbook import hint
 from runbook.engine.plan import ALWAYS, PLANS, UNDO
 from runbook.lint.azure_pipelines.language import AT
-from runbook.lint.azure_pipelines.tasks import REPORTED, Job, called, script, text
+from runbook.lint.azure_pipelines.tasks import REPORTED, Job, called, connections, script, text
 
 # The variable groups and what an organisation puts into them; docs/pipelines.md explains each.
+# The first word of a group's name is the project's, which each team chooses for its own organisation.
 GROUPS = {
-    "titanic": ("ml.subscriptionId", "ml.resourceGroup", "ml.workspace"),
-    "titanic-secrets": ("tls-certificate", "tls-private-key"),
+    "": ("ml.subscriptionId", "ml.resourceGroup", "ml.workspace"),
+    "-secrets": ("tls-certificate", "tls-private-key"),
 }
 PREDEFINED = {
     "Agent.OS",
@@ -116,8 +117,10 @@ def _deadlines(job: Job) -> Iterator[str]:
 def _variables(job: Job) -> Iterator[str]:
     rows = [row for scope in (job.pipeline, job.stage, job.body) for row in _rows(scope)]
     for row in rows:
-        if row.get("group", "titanic") not in GROUPS:
-            yield f"{row[AT]}: group {row['group']} is not known, wanted one of {', '.join(GROUPS)}, add it there."
+        projects = connections(job)
+        if projects and "group" in row and row["group"].removesuffix("-secrets") not in projects:
+            groups = ", ".join(f"{name}{suffix}" for name in projects for suffix in GROUPS)
+            yield f"{row[AT]}: group {row['group']} is not known, wanted one of {groups}, add it there."
     known = PREDEFINED | _grouped(job) | {row["name"] for row in rows if "name" in row}
     for place in [*rows, *job.steps]:
         for name in sorted(set(MACRO.findall(text(place))) - known):
@@ -135,7 +138,11 @@ def _secrets(step: dict[str, Any], secret: set[str]) -> Iterator[str]:
 
 def _grouped(job: Job) -> set[str]:
     rows = [row for scope in (job.pipeline, job.stage, job.body) for row in _rows(scope)]
-    return {name for row in rows for name in GROUPS.get(row.get("group", ""), ())}
+    return {name for row in rows if "group" in row for name in GROUPS[_suffix(row["group"])]}
+
+
+def _suffix(group: str) -> str:
+    return "-secrets" if group.endswith("-secrets") else ""
 
 
 def _rows(scope: dict[str, Any]) -> list[dict[str, Any]]:

@@ -9,7 +9,7 @@ from typing import Any
 
 from runbook.errors import AnatomyError
 from runbook.lint.azure_pipelines.language import AT, evaluate
-from runbook.lint.azure_pipelines.tasks import Job, called, text
+from runbook.lint.azure_pipelines.tasks import Job, called, connections, text
 
 Pipelines = Mapping[str, dict[str, Any]]
 
@@ -24,7 +24,7 @@ def problems(root: Path, pipelines: Pipelines, jobs: list[Job]) -> Iterator[str]
     for file, pipeline in pipelines.items():
         yield from _dependencies(pipeline)
         if file == "cd.yml":
-            yield from _release(pipeline)
+            yield from _release(pipeline, jobs)
     yield from _conditions(pipelines["ci.yml"])
     yield from _triggers(pipelines["ci.yml"], pipelines["cd.yml"])
     yield from _published(jobs)
@@ -41,14 +41,17 @@ def _dependencies(pipeline: dict[str, Any]) -> Iterator[str]:
                 yield f"{stage[AT]}: {stage['stage']} depends on stage {name}, wanted an earlier one, correct it."
 
 
-def _release(cd: dict[str, Any]) -> Iterator[str]:
+def _release(cd: dict[str, Any], jobs: list[Job]) -> Iterator[str]:
     stages = {stage["stage"]: stage for stage in cd["stages"]}
     if list(stages) != ["dev", "prod"] or stages["prod"].get("dependsOn") not in ("dev", ["dev"]):
         yield f"{cd[AT]}: the stages are {', '.join(stages)}, wanted dev, then prod that depends on dev, restore that."
+    projects = {name for job in jobs for name in connections(job)}
     for name, stage in stages.items():
         for job in stage["jobs"]:
-            if "deployment" not in job or job.get("environment") != f"titanic-{name}":
-                yield f"{job[AT]}: wanted a deployment job on titanic-{name}, where approvals hang, restore it."
+            environments = [f"{project}-{name}" for project in sorted(projects)]
+            if "deployment" not in job or job.get("environment") not in environments:
+                wish = " or ".join(environments)
+                yield f"{job[AT]}: wanted a deployment job on {wish}, where approvals hang, restore it."
             elif job["deployment"].lower() in ("deploy", "deployment"):
                 yield f"{job[AT]}: the job is named {job['deployment']}, a keyword, wanted another name, rename it."
     if cd.get("lockBehavior") != "sequential":

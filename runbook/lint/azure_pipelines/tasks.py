@@ -154,3 +154,9 @@ WANTED: Mapping[str, list[Task]] = {
     "cd.yml prod deploy": [*_READY, _step("50_create_cluster", "CD 3"), *_RELEASED],
     "cd.yml prod on.failure": _UNDONE,
 }
+
+
+def connections(job: Job) -> list[str]:
+    """Return the service connections of a job. A team names connection, groups and environments after one project."""
+    found = [step.get("inputs", {}).get("azureSubscription") for step in job.steps]
+    return sorted({str(name) for name in found if name})

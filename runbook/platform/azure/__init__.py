@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal
 
+from runbook.platform import files
 from runbook.platform.azure import cluster, compute, credentials, endpoint, jobs, registry, tracking, workspace
 from runbook.platform.azure.preview import bodies
 from runbook.platform.azure.workspace import Coordinates, Workspace
@@ -30,6 +31,7 @@ class AzurePlatform:
 
     def __init__(self) -> None:
         self._at = Workspace(Coordinates.read())
+        self.names = files.names()
 
     def binding(self) -> Mapping[str, str]:
         """Return workspace, resource group, subscription, who signs in, how requests reach prod, and the SDK's version."""

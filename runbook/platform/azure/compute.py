@@ -6,6 +6,7 @@ from typing import Any
 
 from runbook import paths
 from runbook.errors import NotFound, PlatformError
+from runbook.platform import files
 from runbook.platform.azure import workspace
 from runbook.platform.azure.diagnosis import explaining
 from runbook.platform.azure.workspace import Workspace, body, load, ours, settle, state_of, state_word, wait
@@ -14,7 +15,7 @@ from runbook.platform.base import OWNER_TAG, Change, Compute
 
 def wanted(name: str) -> Any:
     """Return the AmlCompute that environment_setup/compute.yml describes, under ``name``."""
-    return load("compute", paths.ENVIRONMENT_SETUP / "compute.yml", name=name)
+    return load("compute", paths.ENVIRONMENT_SETUP / "compute.yml", files.compute(), name=name)
 
 
 def create(at: Workspace, name: str) -> Change[Compute]:

@@ -20,12 +20,13 @@ _CONTAINERS = ("inference-server", "storage-initializer")
 
 def wanted(stage: Stage) -> Any:
     """Return the endpoint that deployment/<stage>/endpoint.yml describes."""
-    return load("online_endpoint", paths.DEPLOYMENT / stage / "endpoint.yml")
+    return load("online_endpoint", paths.DEPLOYMENT / stage / "endpoint.yml", files.endpoint(stage))
 
 
 def wanted_deployment(stage: Stage, name: str, model: ModelVersion) -> Any:
     """Return the deployment of deployment/<stage>/deployment.yml with the three overrides: name, version, digest."""
-    entity = load("online_deployment", paths.DEPLOYMENT / stage / "deployment.yml", name=name)
+    path = paths.DEPLOYMENT / stage / "deployment.yml"
+    entity = load("online_deployment", path, files.deployment(stage), name=name)
     entity.model = f"azureml:{model.name}:{model.version}"
     entity.environment_variables = {
         **entity.environment_variables,

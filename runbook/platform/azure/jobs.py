@@ -15,6 +15,7 @@ from typing import Any
 
 from runbook import git, handoff, paths
 from runbook.errors import NotFound, PlatformError
+from runbook.platform import files
 from runbook.platform.azure import tracking, workspace
 from runbook.platform.azure.diagnosis import explaining
 from runbook.platform.azure.workspace import Workspace, body, load, wait, word
@@ -48,7 +49,7 @@ class Job:
 def wanted(step: str, run_id: str, arguments: list[str], code: Path, name: str | None = None) -> Any:
     """Return the command job of environment_setup/training-job.yml for one step run."""
     path = paths.ENVIRONMENT_SETUP / "training-job.yml"
-    entity = load("job", path, **{"display_name": step, "inputs.run_id": run_id})
+    entity = load("job", path, files.training_job(), **{"display_name": step, "inputs.run_id": run_id})
     made = handoff.find("10_create_compute", run_id)
     entity.compute = made["compute_name"] if made else entity.compute
     entity.name = name

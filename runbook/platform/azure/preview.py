@@ -12,7 +12,7 @@ from runbook.platform.azure.workspace import Coordinates, Workspace, body, load
 from runbook.platform.base import ModelVersion, Stage
 
 # Stands where a run puts its own value.
-SAMPLE = ModelVersion("Titanic", "1", "0" * 64, "", {}, (), "")
+SAMPLE = ModelVersion("model", "1", "0" * 64, "", {}, (), "")
 SUBSCRIPTION = "00000000-0000-0000-0000-000000000000"
 _AT = Coordinates(SUBSCRIPTION, "RESOURCE_GROUP", "WORKSPACE")
 
@@ -43,7 +43,7 @@ def bodies(location: str = "REGION", model: ModelVersion = SAMPLE) -> dict[str, 
 
 
 def _environment(job: Path) -> dict[str, Any]:
-    return body(load("job", job).environment._to_rest_object())
+    return body(load("job", job, files.training_job()).environment._to_rest_object())
 
 
 def _traffic(stage: Stage, location: str) -> dict[str, Any]:

@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from runbook.errors import NotFound, PlatformError
+from runbook.platform import files
 from runbook.platform.azure import tracking
 from runbook.platform.azure.diagnosis import explaining
 from runbook.platform.azure.workspace import Workspace, body, sdk
 from runbook.platform.base import CHAMPION, OWNER_TAG, Change, ModelVersion
 
-OWNER = "titanic-runbook"
 DIGEST_TAG, SOURCE_TAG = "sha256", "source"
 
 
@@ -23,7 +23,7 @@ def wanted(name: str, source: str, digest: str, description: str, tags: Mapping[
 
     Custom, as in the article: score.py loads the graph itself, and an MLflow asset would be given a server of its own.
     """
-    labels = {**tags, DIGEST_TAG: digest, SOURCE_TAG: source, OWNER_TAG: OWNER}
+    labels = {**tags, DIGEST_TAG: digest, SOURCE_TAG: source, OWNER_TAG: files.names().owner}
     return sdk().entities.Model(
         name=name,
         path=tracking.job_path(source),

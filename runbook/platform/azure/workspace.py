@@ -46,16 +46,20 @@ def sdk() -> Any:
     return azure.ai.ml
 
 
-def load(kind: str, path: Path, **overrides: Any) -> Any:
+def load(kind: str, path: Path, document: Mapping[str, Any], **overrides: Any) -> Any:
     """Return what azure-ai-ml's own loader makes of a YAML file (kind: compute, job, online_endpoint, online_deployment).
 
-    Raises AnatomyError when the file does not fit Azure ML's schema.
+    ``document`` is the file as ``files`` reads it, under this project's names; what differs there overrides the file, and
+    ``overrides`` override both. Raises AnatomyError when the file does not fit Azure ML's schema.
     """
     from azure.ai.ml.exceptions import ValidationException
     from marshmallow.exceptions import ValidationError
 
+    written = files.read(path)
+    named = {key: value for key, value in document.items() if written.get(key) != value}
+    changes = [{key: value} for key, value in {**named, **overrides}.items()]
     try:
-        return getattr(sdk(), f"load_{kind}")(path, params_override=[{k: v} for k, v in overrides.items()])
+        return getattr(sdk(), f"load_{kind}")(path, params_override=changes)
     except (ValidationError, ValidationException, FileNotFoundError) as error:
         raise AnatomyError(f"{path} does not fit Azure ML's schema of a {kind}: {error}") from error
 

@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from runbook import paths
 from runbook.errors import PlatformError
-from runbook.platform import base
+from runbook.platform import base, files
 from runbook.platform.base import Change, Cluster, Compute, Keys, ModelVersion, Stage
 from runbook.platform.local import cluster, compute, endpoint, registry, state_dir, teardown, tracking
 from runbook.platform.local.haproxy import binary
@@ -26,6 +26,7 @@ class LocalPlatform:
 
     def __init__(self) -> None:
         self.home = state_dir.open_home(paths.home())
+        self.names = files.names()
 
     def binding(self) -> Mapping[str, str]:
         """Return the home as the workspace, this machine as its resource group, the parts' versions, what is not enforced."""

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from runbook import hint
 from runbook.errors import NotFound, PlatformError, UsageError
+from runbook.platform import files
 from runbook.platform.base import CHAMPION, OWNER_TAG, Change, ModelVersion
 from runbook.platform.local import names, state_dir, tracking
 from runbook.platform.local.state_dir import Home
@@ -21,7 +22,6 @@ if TYPE_CHECKING:
 
 DIGEST_TAG = "sha256"
 MODEL_FILE = "model.onnx"
-OWNER = "titanic-runbook"
 
 
 def register(
@@ -34,7 +34,7 @@ def register(
     client = tracking.client(of)
     with tracking.errors(f"register {name}"):
         logged, run_id = _logged_model(client, source)
-        labels = {OWNER_TAG: OWNER, **tags, DIGEST_TAG: digest}
+        labels = {OWNER_TAG: files.names().owner, **tags, DIGEST_TAG: digest}
         sent = {
             "name": names.model(name),
             "source": logged,
@@ -49,7 +49,7 @@ def register(
         if known is not None:
             return Change(call, sent, False, _model_version(client.get_model_version(name, str(known.version))))
         if not client.search_registered_models(f"name = '{name}'"):
-            client.create_registered_model(name, tags={OWNER_TAG: OWNER})
+            client.create_registered_model(name, tags={OWNER_TAG: files.names().owner})
         model_id = logged.removeprefix("models:/")
         made = client.create_model_version(
             name, logged, run_id=run_id, tags=labels, description=description, model_id=model_id

@@ -1,6 +1,9 @@
 from __future__ import annotations
 
+import json
+import shutil
 import socket
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -8,7 +11,7 @@ from azure_standin import microsoft
 from azure_standin.standin import KNOWN
 from azure_standin.state import WORKSPACE_PATH
 
-from runbook import git
+from runbook import git, paths
 from runbook.platform import files
 from runbook.platform.azure import bodies
 from runbook.platform.base import ModelVersion
@@ -185,3 +188,22 @@ def test_a_body_fits_microsofts_type(name: str, sent: dict[str, Any]) -> None:
     found = microsoft.check("request", f"{WORKSPACE_PATH}/{path}", version, sent[name])
     assert found is not None
     assert [v for v in found if v not in KNOWN] == []
+
+
+def test_a_project_of_another_name_sends_its_own_names_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    written_for = files.names().project
+    shutil.copytree(paths.PARAMS, tmp_path / "params")
+    (tmp_path / "params" / "base.yml").write_text("project: late-orders\n")
+    monkeypatch.setattr(paths, "PARAMS", tmp_path / "params")
+
+    sent = bodies("eastus", ModelVersion(files.names().model, "7", "ab" * 32, "", {}, (), ""))
+
+    assert sent["20 job"]["properties"]["experimentName"] == "late-orders"
+    assert sent["20 job"]["properties"]["computeId"] == "late-orders-train"
+    assert sent["60 endpoint prod"]["properties"]["compute"] == "late-orders-aks"
+    assert sent["60 deployment dev"]["tags"]["runbook-owner"] == "late-orders-runbook"
+    assert sent["50 compute"]["properties"]["properties"]["namespace"] == "late-orders"
+    # The conda files are sent whole, and their own name is said nowhere.
+    for body in sent.values():
+        body.get("properties", {}).pop("condaFile", None)
+    assert written_for not in json.dumps(sent).lower()

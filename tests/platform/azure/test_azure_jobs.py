@@ -196,8 +196,8 @@ def test_a_killed_runner_finds_its_job_again(
 ) -> None:
     (root / "data" / "train.py").write_text("import time; time.sleep(4)")
     program = (
-        "from pathlib import Path; from runbook import repository; from runbook.platform.azure import AzurePlatform\n"
-        f"repository.ROOT = Path({str(root)!r}); repository.ENVIRONMENT_SETUP = repository.ROOT / 'environment_setup'\n"
+        "from pathlib import Path; from runbook import paths; from runbook.platform.azure import AzurePlatform\n"
+        f"paths.ROOT = Path({str(root)!r}); paths.ENVIRONMENT_SETUP = paths.ROOT / 'environment_setup'\n"
         f"AzurePlatform().run_step('20_train', 'r1', [], Path({str(into)!r}))"
     )
     surroundings = {**aimed(standin.environment()), "RUNBOOK_HOME": os.environ["RUNBOOK_HOME"]}

@@ -12,14 +12,17 @@ from __future__ import annotations
 
 import json
 
+from runbook.modelling import request
+
 SCRIPT = "refusal.lua"
 
-# What HAProxy keeps of one request: the request line, all headers and the body.
-BUFFER_BYTES = 320 * 1024
-# score.py refuses bodies above 256 KiB in words that its caller understands; this bound protects the router's memory.
-LARGEST_BODY = 288 * 1024
-# Far more than a client sends. The 8 KiB that are left are for HAProxy's own accounts of the headers.
+# score.py refuses a body that is a little too large in words that its caller understands. This bound is wider, and
+# protects the router's memory.
+LARGEST_BODY = request.MAX_BYTES + 32 * 1024
+# Far more than a client sends.
 LARGEST_HEAD = 24 * 1024
+# What HAProxy keeps of one request: the request line, all headers and the body, and 8 KiB for its own accounts of them.
+BUFFER_BYTES = LARGEST_BODY + LARGEST_HEAD + 8 * 1024
 
 RULES = f"""\
   # Size comes first, before a header is changed: behind these rules the whole request is known to be in the buffer, so that
