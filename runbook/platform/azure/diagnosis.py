@@ -6,94 +6,29 @@ import io
 import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
-from dataclasses import dataclass
 from typing import Any
 
-from runbook import hint
 from runbook.errors import NotFound, PlatformError
+from runbook.platform.azure.error_rules import RULES
 
-
-@dataclass(frozen=True)
-class Rule:
-    """One diagnosis: which errors it fits (HTTP status, or words in code and message), what it means, what to do."""
-
-    status: tuple[int, ...]
-    words: str
-    meaning: str
-    next_command: str
-
-    def fits(self, status: int, text: str) -> bool:
-        """Whether status and words both agree; an empty wish agrees with everything."""
-        return (not self.status or status in self.status) and bool(re.search(self.words, text, re.IGNORECASE))
-
-
-# The first that fits wins, so what is special stands above what is general.
-RULES = (
-    Rule(
-        (),
-        r"AADSTS700024|AADSTS700082|ExpiredAuthenticationToken|token.{0,20}expired",
-        "the sign-in has expired",
-        "sign in again: az login   (in a pipeline: map SYSTEM_ACCESSTOKEN, so that the token is renewed)",
+# A resource's address: .../providers/Microsoft.X/type/name/type/name.
+_ADDRESS = re.compile(r"/providers/Microsoft\.\w+/(?!.*/providers/Microsoft\.)([^?]+)", re.IGNORECASE)
+# How the command line shows a resource of this type; the names fill the gaps, from the outermost one on.
+_LOOKS = {
+    "computes": ("the compute {}", "az ml compute show --name {}"),
+    "onlineEndpoints": ("the endpoint {}", "az ml online-endpoint show --name {}"),
+    "deployments": (
+        "the deployment {1} of the endpoint {0}",
+        "az ml online-deployment show --endpoint-name {} --name {}",
     ),
-    Rule(
-        (403,),
-        r"AuthenticationFailed|Signature|AuthorizationPermissionMismatch",
-        "storage refused the signed address: it has expired, or the clock of this machine is wrong",
-        "check the clock (timedatectl), then run the step again: it asks for a fresh address",
-    ),
-    Rule(
-        (403,),
-        "",
-        "this identity is not permitted to do that",
-        "grant the role that docs/azure.md names for this step: "
-        'az role assignment create --role "AzureML Data Scientist" --assignee CLIENT_ID --scope WORKSPACE_ID',
-    ),
-    Rule(
-        (),
-        r"quota|OutOfCapacity|AllocationFailed|SkuNotAvailable",
-        "the subscription's quota or the region's capacity does not suffice",
-        "see what is left: az vm list-usage --location REGION --output table",
-    ),
-    Rule(
-        (400, 409),
-        r"already (in use|taken|exists)|NameUnavailable|EndpointAlreadyExists|NameNotAvailable",
-        "the name is taken, perhaps by somebody else in the region",
-        "choose another name in deployment/STAGE/endpoint.yml",
-    ),
-    Rule(
-        (409,),
-        "",
-        "another operation on it is going on (an endpoint that is updating accepts no other change)",
-        "wait until it is done, then run the step again: az ml online-endpoint show --name NAME -o table",
-    ),
-    Rule(
-        (429,),
-        "",
-        "Azure asks for fewer requests, and did so again after the retries",
-        "wait the seconds it names, then run the step again",
-    ),
-    Rule((401,), "", "Azure does not accept the sign-in", "sign in: az login --tenant TENANT_ID"),
-    Rule((), r"CredentialUnavailable|ClientAuthentication|az login", "nobody is signed in", "sign in: az login"),
-    Rule(
-        (),
-        r"ServiceRequestError|ServiceResponseError|ConnectionError|ServiceRequestTimeout|ServiceResponseTimeout",
-        "Azure did not answer",
-        "check network, proxy and DNS: az account show",
-    ),
-    Rule(
-        (),
-        r"ResourceNotReady|crashed|UserScript|ImagePull",
-        "the deployment's container did not come up, most often because init of score.py failed",
-        f"read the log, then try the same files here: {hint.line('step', '60_deploy', '--target', 'local', '--stage', 'dev')}",
-    ),
-    Rule((500, 502, 503, 504), "", "Azure failed on its side, after the retries too", "run the step again"),
-    Rule(
-        (),
-        r"OperationFail|Failed",
-        "the operation was accepted and then failed",
-        "read the log, mend, run the step again",
-    ),
-)
+    "models": ("the model {}", "az ml model list --name {}"),
+    "models/versions": ("version {1} of the model {0}", "az ml model show --name {} --version {}"),
+    "environments/versions": ("version {1} of the environment {0}", "az ml environment show --name {} --version {}"),
+    "codes/versions": ("the uploaded code {0}", "az ml job list --max-results 5"),
+    "jobs": ("the job {}", "az ml job show --name {}"),
+    "managedClusters": ("the AKS cluster {}", "az aks show --name {}"),
+    "workspaces": ("the workspace {}", "az ml workspace show --name {}"),
+}
 
 
 @contextmanager
@@ -117,12 +52,28 @@ def explaining(what: str, log: Callable[[], str] = str) -> Iterator[None]:
 def explain(what: str, error: BaseException) -> str:
     """Return the sentence for one SDK error: what failed, the service's words, the meaning, the next command."""
     status, text = _status(error), f"{type(error).__name__} {_code(error)} {error}"
-    rule = next((r for r in RULES if r.fits(status, text)), None)
+    rule = next(r for r in RULES if r.fits(status, f"{text} {what}"))
+    named, look = _object(what, error)
     said = " ".join(str(getattr(error, "message", None) or error).split())[:600]
     head = f"{what} failed: {_code(error) or type(error).__name__}{f' ({status})' if status else ''}: {said}"
     wait = _retry_after(error)
-    meaning = f"\nThat means: {rule.meaning}.\nNext: {rule.next_command}." if rule else ""
-    return head + (f"\nAzure asks to wait {wait} s." if wait else "") + meaning
+    meaning = f"That means: {rule.meaning}.\nNext: {rule.next_command}."
+    meaning = meaning.replace("{object}", named).replace("{look}", look)
+    return head + (f"\nAzure asks to wait {wait} s." if wait else "") + f"\n{meaning}"
+
+
+def _object(what: str, error: Any) -> tuple[str, str]:
+    """Return the resource that the refused request was about, and the command that shows it."""
+    address = str(getattr(getattr(getattr(error, "response", None), "request", None), "url", ""))
+    found = _ADDRESS.search(address)
+    parts = found[1].strip("/").split("/") if found else []
+    if parts[:1] == ["workspaces"] and len(parts) > 2:
+        parts = parts[2:]
+    types, names = parts[0::2], parts[1::2]
+    shown = _LOOKS.get("/".join(types)) or _LOOKS.get(types[-1] if types else "")
+    if shown is None or len(names) < max(1, shown[1].count("{}")):
+        return f"what this was about ({what})", "az ml workspace show --name WORKSPACE"
+    return shown[0].format(*names), shown[1].format(*names)
 
 
 def _log(fetch: Callable[[], str]) -> str:

@@ -60,7 +60,7 @@ def test_a_used_up_quota_names_the_command_that_shows_it(azure: AzurePlatform, s
     standin.faults.quota_left = 1
     with pytest.raises(PlatformError, match="quota") as failure:
         azure.create_compute("titanic-train")
-    assert "az vm list-usage" in str(failure.value)
+    assert "az ml compute list-usage" in str(failure.value)
 
 
 def test_a_taken_name_says_where_to_change_it(azure: AzurePlatform, standin: StandIn) -> None:
