@@ -15,7 +15,7 @@ import jsonschema
 from runbook import hint, paths
 from runbook.errors import HandoffMissing, RunError, UsageError
 
-SCHEMA_VERSION = "1.1"
+SCHEMA_VERSION = "1.2"
 METADATA = ("run", "model", "decision")
 # The run of a notebook that is opened by hand.
 INTERACTIVE = "interactive"

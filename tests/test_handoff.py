@@ -87,14 +87,14 @@ def test_without_a_green_run_a_notebook_opened_by_hand_says_in_one_line_what_to_
 
 def test_an_unknown_schema_version_is_refused() -> None:
     path = handoff.save("20_train", "r1", rows=3)
-    path.write_text(path.read_text().replace('"1.1"', '"2.0"'))
+    path.write_text(path.read_text().replace('"1.2"', '"2.0"'))
     with pytest.raises(RunError, match="schema_version '2.0', wanted 1.x"):
         handoff.load("20_train", "r1")
 
 
 def test_a_newer_minor_version_is_read() -> None:
     path = handoff.save("20_train", "r1", rows=3)
-    path.write_text(path.read_text().replace('"1.1"', '"1.7"'))
+    path.write_text(path.read_text().replace('"1.2"', '"1.7"'))
     assert handoff.load("20_train", "r1") == {"rows": 3}
 
 
@@ -128,7 +128,7 @@ def test_nan_is_not_written() -> None:
 
 def test_metadata_comes_back_as_it_was_saved() -> None:
     path = handoff.save_metadata("decision", "r1", DECISION)
-    assert handoff.load_metadata("decision", "r1") == {"schema_version": "1.1", **DECISION}
+    assert handoff.load_metadata("decision", "r1") == {"schema_version": "1.2", **DECISION}
     assert json.loads(path.read_text())["decision"] == "promote"
 
 

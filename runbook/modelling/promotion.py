@@ -2,32 +2,44 @@
 
 Every interval is a 95 % percentile bootstrap that draws whole groups, because the rows of one group share
 much of what decides them. Differences are paired: both models answer for the same draw.
+
+A criterion with an interval holds when the whole interval keeps the limit, and fails when the whole interval breaks it.
+Between the two it is unsure: these rows are too few to tell. ``Rules.must_be_shown`` names the limits that an unsure
+criterion breaks; every other limit lets it pass.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
-from sklearn.metrics import roc_auc_score
 
 from runbook.errors import UsageError
 from runbook.modelling import dataset
 
-Verdict = Literal["passed", "failed", "not_run"]
+Verdict = Literal["passed", "failed", "unsure", "not_run"]
 Word = Literal["promote", "hold", "fail"]
 Array = npt.NDArray[Any]
 Interval = tuple[float, float]
+
+# The limits that an interval is held against, as ``must_be_shown`` names them.
+LIMITS = ("floors", "baselines", "champion")
+
+# A difference of this many standard errors is shown by 80 % of the samples at the 5 % level: 1.96 + 0.84.
+DETECTABLE = 2.80
 
 TRAINED = ("cv_log_loss", "cv_brier", "cv_roc_auc", "cv_accuracy", "cv_log_loss_low", "cv_brier_low")
 
 
 @dataclass(frozen=True)
 class Rules:
-    """What is asked of a candidate: floors on the holdout, and the margin of log loss it may lose to the champion."""
+    """What is asked of a candidate: floors on the holdout, and the margin of log loss it may lose to the champion.
+
+    ``must_be_shown`` holds names of ``LIMITS``: an unsure criterion of these does not pass.
+    """
 
     max_log_loss: float
     max_brier: float
@@ -35,6 +47,7 @@ class Rules:
     min_accuracy: float
     margin: float
     promote_when: str = "not_worse"
+    must_be_shown: tuple[str, ...] = ("champion",)
     same_within: float = 1e-6
     resamples: int = 2_000
     seed: int = 2026
@@ -63,13 +76,17 @@ class Evidence:
 
 @dataclass(frozen=True)
 class Criterion:
-    """One comparison; ``verdict`` says whether it speaks for promotion."""
+    """One comparison; ``verdict`` says whether it speaks for promotion.
+
+    ``smallest_difference`` is the distance from the limit that 80 % of samples of this size would show.
+    """
 
     name: str
     wanted: str
     found: float | str
     interval: Interval | None
     verdict: Verdict
+    smallest_difference: float | None = None
 
 
 @dataclass(frozen=True)
@@ -86,7 +103,7 @@ class Decision:
 
     def document(self) -> dict[str, Any]:
         """Return decision, reason and criteria as decision.json holds them."""
-        rows = [{**asdict(c), "interval": None if c.interval is None else list(c.interval)} for c in self.criteria]
+        rows = [_row(criterion) for criterion in self.criteria]
         return {"decision": self.decision, "reason": self.reason, "criteria": rows}
 
 
@@ -98,7 +115,9 @@ def decide(evidence: Evidence, rules: Rules) -> Decision:
     baselines fail, and last the champion is compared with.
     """
     if rules.promote_when not in ("not_worse", "better"):
-        raise UsageError(f"promote_when is {rules.promote_when!r}: wanted not_worse or better.")
+        raise UsageError(f"promote_when is {rules.promote_when!r}; expected not_worse or better.")
+    if strange := [name for name in rules.must_be_shown if name not in LIMITS]:
+        raise UsageError(f"must_be_shown holds {strange[0]!r}; expected names among {', '.join(LIMITS)}.")
     sound = _sound(evidence)
     if wrong := _first_failed(sound):
         return Decision("fail", f"The evidence is not sound. {wrong}", sound)
@@ -106,14 +125,15 @@ def decide(evidence: Evidence, rules: Rules) -> Decision:
     sound += _unseen(evidence, weights)
     if wrong := _first_failed(sound):
         return Decision("fail", f"The candidate has probably seen the holdout in training. {wrong}", sound)
-    floors = _floors(evidence, rules, weights) + _baselines(evidence, weights)
+    kept, beaten = _floors(evidence, rules, weights), _baselines(evidence, weights)
+    floors = kept + beaten
+    broken = _broken(kept, "floors", rules) or _broken(beaten, "baselines", rules)
     if evidence.champion is None:
-        broken = _first_failed(floors)
-        reason = broken or "There is no champion yet; every floor holds and every baseline is beaten."
+        reason = broken or f"There is no champion yet. {_kept(floors)}"
         return Decision("fail" if broken else "promote", reason, sound + floors)
     draws = _difference(evidence.outcomes, evidence.candidate, evidence.champion.probabilities, weights)
     newness, rivalry = _newness(evidence.champion, rules), _rivalry(evidence, evidence.champion, rules, draws)
-    word, reason = _against_champion(newness, floors, rivalry, rules)
+    word, reason = _against_champion(newness, broken, rivalry, rules)
     return Decision(word, reason, (*sound, *newness, *floors, rivalry), draws)
 
 
@@ -123,6 +143,26 @@ def draw_groups(groups: Array, resamples: int, seed: int) -> Array:
     count = int(codes.max()) + 1
     drawn = np.random.default_rng(seed).multinomial(count, np.full(count, 1 / count), size=resamples)
     return np.asarray(drawn[:, codes])
+
+
+def roc_auc_draws(outcomes: Array, probabilities: Array, weights: Array) -> Array:
+    """Return the ROC AUC [resamples] under every row of ``weights`` [resamples, rows]; NaN where one outcome is not drawn.
+
+    The area is the share of pairs of a positive and a negative row in which the positive row has the higher
+    probability; a tie counts half (Mann and Whitney, Annals of Mathematical Statistics 18, 1947).
+    """
+    order = np.argsort(probabilities, kind="stable")
+    ranked, positive = np.asarray(probabilities)[order], np.asarray(outcomes)[order] == 1
+    starts = np.flatnonzero(np.r_[True, np.diff(ranked) != 0])
+    drawn = weights[:, order].astype(np.float64)
+
+    positives = np.add.reduceat(drawn * positive, starts, axis=1)
+    negatives = np.add.reduceat(drawn * ~positive, starts, axis=1)
+    below = np.cumsum(negatives, axis=1) - negatives
+    pairs = positives.sum(axis=1) * negatives.sum(axis=1)
+    won = (positives * (below + negatives / 2)).sum(axis=1)
+    areas: Array = np.divide(won, pairs, out=np.full(len(drawn), np.nan), where=pairs > 0)
+    return areas
 
 
 def _sound(evidence: Evidence) -> tuple[Criterion, ...]:
@@ -170,26 +210,24 @@ def _floors(evidence: Evidence, rules: Rules, weights: Array) -> tuple[Criterion
     drawn = {
         "log_loss": _means(_log_losses(y, p), weights),
         "brier": _means((p - y) ** 2, weights),
-        "roc_auc": np.array([roc_auc_score(y, p, sample_weight=w) for w in weights]),
+        "roc_auc": roc_auc_draws(y, p, weights),
         "accuracy": _means((p >= dataset.THRESHOLD) == (y == 1), weights),
     }
     most = {"log_loss": rules.max_log_loss, "brier": rules.max_brier}
     least = {"roc_auc": rules.min_roc_auc, "accuracy": rules.min_accuracy}
-    criteria = []
-    for name, limit in {**most, **least}.items():
-        holds = found[name] <= limit if name in most else found[name] >= limit
-        wanted = f"at {'most' if name in most else 'least'} {limit:g}"
-        title = f"{name.replace('_', ' ')} on the holdout"
-        criteria.append(_criterion(title, wanted, found[name], holds, _interval(drawn[name])))
-    return tuple(criteria)
+    ceilings = [_at_most(f"{_words(n)} on the holdout", limit, found[n], drawn[n]) for n, limit in most.items()]
+    floors = [_at_least(f"{_words(n)} on the holdout", limit, found[n], drawn[n]) for n, limit in least.items()]
+    return (*ceilings, *floors)
 
 
 def _baselines(evidence: Evidence, weights: Array) -> tuple[Criterion, ...]:
     criteria = []
     for name, probabilities in evidence.baselines.items():
-        interval = _interval(_difference(evidence.outcomes, evidence.candidate, probabilities, weights))
+        draws = _difference(evidence.outcomes, evidence.candidate, probabilities, weights)
         found = _loss(evidence.outcomes, evidence.candidate) - _loss(evidence.outcomes, probabilities)
-        criteria.append(_criterion(f"log loss minus that of {name}", "below 0", found, found < 0, interval))
+        low, high = _interval(draws)
+        title = f"log loss minus that of {name}"
+        criteria.append(_judged(title, "below 0", found, draws, holds=high < 0, fails=low >= 0))
     return tuple(criteria)
 
 
@@ -203,34 +241,79 @@ def _newness(champion: Champion, rules: Rules) -> tuple[Criterion, Criterion]:
 
 
 def _rivalry(evidence: Evidence, champion: Champion, rules: Rules, draws: Array) -> Criterion:
-    better, interval = rules.promote_when == "better", _interval(draws)
+    better, (low, high) = rules.promote_when == "better", _interval(draws)
     found = _loss(evidence.outcomes, evidence.candidate) - _loss(evidence.outcomes, champion.probabilities)
     wanted = "below 0, the whole interval" if better else f"at most {rules.margin:g}, the whole interval"
-    holds = interval[1] < 0 if better else interval[1] <= rules.margin
-    return _criterion("log loss minus the champion's", wanted, found, holds, interval)
+    holds = high < 0 if better else high <= rules.margin
+    fails = low >= 0 if better else low > rules.margin
+    return _judged("log loss minus the champion's", wanted, found, draws, holds=holds, fails=fails)
 
 
 def _against_champion(
-    newness: tuple[Criterion, Criterion], floors: tuple[Criterion, ...], rivalry: Criterion, rules: Rules
+    newness: tuple[Criterion, Criterion], broken: str, rivalry: Criterion, rules: Rules
 ) -> tuple[Word, str]:
     if newness[0].verdict == "failed":
         return "hold", "Nothing is new: data, code, training parameters and lock are the champion's."
     if newness[1].verdict == "failed":
         return "hold", f"Nothing is new: every row gets the champion's probability within {rules.same_within:g}."
-    if broken := _first_failed(floors):
+    if broken:
         return "fail", broken
     if rivalry.interval is not None and rivalry.interval[0] > rules.margin:
         return "fail", f"Worse than the champion by more than {rules.margin:g}. {_sentence(rivalry)}"
-    if rivalry.verdict == "failed":
-        return (
-            "hold",
-            f"Not shown to be {rules.promote_when.replace('_', ' ')}; the champion stays. {_sentence(rivalry)}",
-        )
-    return "promote", f"New, and {rules.promote_when.replace('_', ' ')} than the champion. {_sentence(rivalry)}"
+    asked = _words(rules.promote_when)
+    if _broken((rivalry,), "champion", rules):
+        return "hold", f"Not shown to be {asked}; the champion stays. {_sentence(rivalry)}"
+    if rivalry.verdict == "unsure":
+        return "promote", f"New, and it may be {asked} than the champion, which is not shown. {_sentence(rivalry)}"
+    return "promote", f"New, and {asked} than the champion. {_sentence(rivalry)}"
 
 
 def _criterion(name: str, wanted: str, found: float | str, holds: bool, interval: Interval | None = None) -> Criterion:
     return Criterion(name, wanted, found, interval, "passed" if holds else "failed")
+
+
+def _at_most(name: str, limit: float, found: float, draws: Array) -> Criterion:
+    low, high = _interval(draws)
+    return _judged(name, f"at most {limit:g}", found, draws, holds=high <= limit, fails=low > limit)
+
+
+def _at_least(name: str, limit: float, found: float, draws: Array) -> Criterion:
+    low, high = _interval(draws)
+    return _judged(name, f"at least {limit:g}", found, draws, holds=low >= limit, fails=high < limit)
+
+
+def _judged(name: str, wanted: str, found: float, draws: Array, *, holds: bool, fails: bool) -> Criterion:
+    verdict: Verdict = "unsure"
+    if holds:
+        verdict = "passed"
+    elif fails:
+        verdict = "failed"
+    smallest = DETECTABLE * float(np.nanstd(draws))
+    return Criterion(name, wanted, found, _interval(draws), verdict, smallest)
+
+
+def _broken(criteria: Iterable[Criterion], limit: str, rules: Rules) -> str:
+    """Return the sentence of the first criterion that does not pass its limit, or nothing."""
+    stops = ("failed", "unsure") if limit in rules.must_be_shown else ("failed",)
+    return next((_sentence(c) for c in criteria if c.verdict in stops), "")
+
+
+def _kept(criteria: tuple[Criterion, ...]) -> str:
+    unsure = [c.name for c in criteria if c.verdict == "unsure"]
+    if not unsure:
+        return "Every floor holds and every baseline is beaten."
+    return f"No floor is broken and no baseline wins; too few rows to be sure of: {', '.join(unsure)}."
+
+
+def _row(criterion: Criterion) -> dict[str, Any]:
+    row = {**asdict(criterion), "interval": None if criterion.interval is None else list(criterion.interval)}
+    if criterion.smallest_difference is None:
+        del row["smallest_difference"]
+    return row
+
+
+def _words(name: str) -> str:
+    return name.replace("_", " ")
 
 
 def _first_failed(criteria: tuple[Criterion, ...]) -> str:
@@ -240,7 +323,7 @@ def _first_failed(criteria: tuple[Criterion, ...]) -> str:
 def _sentence(c: Criterion) -> str:
     found = c.found if isinstance(c.found, str) else f"{c.found:.4g}"
     interval = f" [{c.interval[0]:.4g}, {c.interval[1]:.4g}]" if c.interval else ""
-    return f"{c.name[0].upper()}{c.name[1:]}: found {found}{interval}, wanted {c.wanted}."
+    return f"{c.name[0].upper()}{c.name[1:]}: found {found}{interval}, expected {c.wanted}."
 
 
 def _loss(outcomes: Array, probabilities: Array) -> float:
@@ -262,5 +345,6 @@ def _means(values: Array, weights: Array) -> Array:
 
 
 def _interval(draws: Array) -> Interval:
-    low, high = np.quantile(draws, [0.025, 0.975])
+    # A draw without both outcomes has no ROC AUC.
+    low, high = np.nanquantile(draws, [0.025, 0.975])
     return float(low), float(high)

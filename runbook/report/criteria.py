@@ -74,13 +74,20 @@ def _criteria(this: Run, step: StepRun | None) -> Iterator[Gate]:
         return
     # A criterion says whether it speaks for promotion; only on fail is one that does not hold a failure.
     unmet = "failed" if this.decision["decision"] == "fail" else "not_met"
-    told = [r for r in this.decision["criteria"] if r["interval"] or r["verdict"] != "passed"]
+    folded = [r for r in this.decision["criteria"] if r["verdict"] == "unsure" and r["name"].startswith("slice ")]
+    criteria = [r for r in this.decision["criteria"] if r not in folded]
+    told = [r for r in criteria if r["interval"] or r["verdict"] != "passed"]
     for row in told:
         low_high = row["interval"]
         interval = f"{number(low_high[0], 3)} to {number(low_high[1], 3)}" if low_high else ""
         status = unmet if row["verdict"] == "failed" else row["verdict"]
         yield Gate(row["name"], format.wish(row["wanted"]), number(row["found"]), interval, status)
-    if others := len(this.decision["criteria"]) - len(told):
+    if folded:
+        names = format.listing([r["name"].removeprefix("slice ").split(":")[0] for r in folded])
+        yield Gate(
+            f"{format.count(len(folded), 'slice')} with too few rows to tell", "to be shown", names, "", "unsure"
+        )
+    if others := len(criteria) - len(told):
         yield _others(bool(told), others, others)
 
 

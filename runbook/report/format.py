@@ -14,6 +14,7 @@ STATUS = {
     "cancelled": "Cancelled",
     "running": "Running",
     "not_met": "Not met",
+    "unsure": "Unsure",
     "unreadable": "Unreadable",
     "rehearsed": "Rehearsed",
 }

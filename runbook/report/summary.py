@@ -21,6 +21,7 @@ SIGNS = {
     "cancelled": "⚠️",
     "running": "⏳",
     "not_met": "➖",
+    "unsure": "❔",
     "rehearsed": "🎭",
 }
 
