@@ -31,6 +31,8 @@ CHOICES = re.compile(r"(?<![\w|])(\w+(?:\|\w+)+)(?![\w|])")
 LIMIT = re.compile(r"(^|_)(max|min)_")
 # Characters of a refused value that its message repeats.
 SHOWN = 60
+# Keys of older releases: {beginning: what it is called now}.
+RENAMED = {"sealed_": "holdout_"}
 # The runner sets these itself, so that a file can not send a step to another target than the one that was asked for.
 RUNNER_OWNED = ("target", "stage", "run_id")
 
@@ -230,6 +232,10 @@ def _read(path: Path) -> dict[str, Any]:
 
 def _refuse_unknown(key: str, known: Mapping[str, Parameter], where: str) -> None:
     if key not in known:
+        for old, new in RENAMED.items():
+            now = new + key.removeprefix(old)
+            if key.startswith(old) and now in known:
+                raise ParamsError(f"{where}: the parameter '{key}' is called '{now}' now. Write the new name there.")
         near = difflib.get_close_matches(key, known, n=1, cutoff=0.5)
         hint = f"Did you mean '{near[0]}'?" if near else f"Known: {', '.join(sorted(known))}."
         raise ParamsError(f"{where}: unknown parameter '{key}': no notebook declares it. {hint}")

@@ -153,6 +153,22 @@ def test_where_the_workspace_is_may_stand_in_azures_file_alone(build: Builder, f
         params.layers("azure", "dev")
 
 
+@pytest.mark.parametrize("name", ["max_log_loss", "max_brier", "min_roc_auc", "min_accuracy"])
+def test_an_old_sealed_key_is_refused_with_its_new_name(name: str, tmp_path: Path) -> None:
+    said = rf"the parameter 'sealed_{name}' is called 'holdout_{name}' now\. Write the new name there\."
+    with pytest.raises(ParamsError, match=said):
+        params.layers("local", "dev", overrides=[f"sealed_{name}=0.5"])
+    file = tmp_path / "limits.yml"
+    file.write_text(f"sealed_{name}: 0.5\n")
+    with pytest.raises(ParamsError, match=rf"limits\.yml: {said}"):
+        params.layers("local", "dev", [file])
+
+
+def test_an_unknown_key_that_begins_like_an_old_one_gets_no_invented_name() -> None:
+    with pytest.raises(ParamsError, match="unknown parameter 'sealed_luck'"):
+        params.layers("local", "dev", overrides=["sealed_luck=1"])
+
+
 def test_the_params_files_of_the_checkout_fit_every_target_and_stage() -> None:
     for target in ("local", "azure"):
         for stage in ("dev", "prod"):
