@@ -87,6 +87,16 @@ def golden_rows() -> list[Row]:
     return list(dict.fromkeys([*known, usual, *ends, *nulls, emptied]))
 
 
+def fewest_golden_rows() -> int:
+    """Return the fewest rows that a golden set may hold: the example, and each end of a field that is another value.
+
+    The example of a yes/no field is itself an end, so that this field adds one row.
+    """
+    ends = {(f.name, float(end)) for f in request.fields() for end in (f.low, f.high)}
+    example = {(name, float(value)) for name, value in request.EXAMPLE.items() if value is not None}
+    return 1 + len(ends - example)
+
+
 def golden_cases(onnx: Path) -> list[Case]:
     """Return the golden set, whose expected probabilities are those of ``onnx`` (model.onnx) scored in this process.
 

@@ -10,10 +10,14 @@ import math
 from collections import Counter
 from typing import Any
 
+import nbformat
 import numpy as np
 import pytest
 import workbench
 
+from runbook import paths
+from runbook.check import check
+from runbook.errors import CheckFailed
 from runbook.lint import four_places, swagger
 from runbook.modelling import dataset, onnx_model, request
 from runbook.testing import cases
@@ -95,11 +99,24 @@ def test_every_bad_request_is_refused_with_its_status_and_field() -> None:
 
 def test_every_known_case_and_golden_row_is_a_request_of_its_own() -> None:
     golden = cases.golden_rows()
-    assert len(golden) == len(set(golden)) >= 2 * len(request.FIELDS) + 1
+    assert len(golden) == len(set(golden)) >= cases.fewest_golden_rows()
     for case in cases.known_cases():
         assert not request.decode(case.request.body)[1]
     for row in golden:
         request.validated(cases.document(row))
+
+
+def test_the_functional_test_finds_enough_cases_and_notices_a_lost_golden_row() -> None:
+    document = nbformat.read(paths.NOTEBOOKS / "70_functional_test.ipynb", as_version=4)
+    source = next(cell.source for cell in document.cells if cell.id == "check-cases")
+
+    def judge(golden: list[cases.Row]) -> None:
+        names = {"check": check, "request": request, "cases": cases, "bad": cases.bad_cases(), "golden": golden}
+        exec(source, names)  # noqa: S102 - the notebook's own cell is what is tested
+
+    judge(cases.golden_rows())
+    with pytest.raises(CheckFailed, match="golden rows: both ends of every field, and the example"):
+        judge(cases.golden_rows()[: cases.fewest_golden_rows() - 1])
 
 
 def test_a_list_of_a_thousand_long_rows_fits_the_most_bytes() -> None:

@@ -110,6 +110,14 @@ def test_with_its_blanks_filled_it_keeps_every_rule(place: Place, project: Path)
         assert tidy.returncode == 0, tidy.stdout
 
 
+@pytest.mark.slow
+def test_what_holds_for_every_model_holds_for_it(place: Place, project: Path) -> None:
+    fill_blanks(project)
+    place.python(project, "-m", "runbook.lint.swagger")
+    tested = place.python(project, "-m", "pytest", "-q", "-p", "no:cacheprovider", "tests/models/test_any_model.py")
+    assert tested.returncode == 0, tested.stdout[-6000:]
+
+
 def test_nothing_of_the_first_data_set_is_left_in_the_four_places(project: Path) -> None:
     words = "passenger|Pclass|SibSp|Parch|Fare|Embarked|Survived|Titanic"
     files = [*project.glob("data/*"), *(project / "deployment").rglob("*.*"), project / "params" / "base.yml"]
