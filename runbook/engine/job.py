@@ -43,20 +43,25 @@ def run(
         step.save(folder, result)
         return result
 
+    def keep(log: str) -> None:
+        if log:
+            (folder / LOG).write_text(mask(log), encoding="utf-8")
+
     for stale in (*step.EVIDENCE, LOG):
         (folder / stale).unlink(missing_ok=True)
     try:
         sent = platform.run_step(s.name, run_id, arguments(parameters), folder)
     except PlatformError as error:
-        if error.log:
-            # The notebook's own verdict does not hold what the compute said around it.
-            (folder / LOG).write_text(mask(error.log), encoding="utf-8")
+        # The notebook's own verdict does not hold what the compute said around it.
+        keep(error.log or str(error))
         home = step.load(folder)
         return home if home and not home.green else lost("failed", "JobFailed", str(error))
     except KeyboardInterrupt:
         return lost("cancelled", "Cancelled", "The run was interrupted, and its job cancelled.")
     if sent is None:
         return None
+    # A green job's log is evidence too: it holds what the compute said around the notebook.
+    keep(getattr(sent.result, "log", ""))
     home = step.load(folder)
     if home is None:
         return lost("failed", "JobFailed", "The job ended without leaving a verdict.")

@@ -33,6 +33,10 @@ class Faults:
     failing: dict[str, tuple[str, str]] = field(default_factory=dict)
     signatures_expired: bool = False
     quota_left: int = 100
+    # The log of an image build that fails; empty: images are built.
+    image_build_log: str = ""
+    # Whether the workspace answers 404 to everything of MLflow, as in a region that does not have it.
+    mlflow_is_absent: bool = False
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def answer(self, request: Request) -> Response | None:
@@ -80,3 +84,4 @@ class Faults:
         self.planned, self.failing, self.never_ending = [], {}, ""
         self.operations_take = fresh.operations_take
         self.signatures_expired, self.quota_left = fresh.signatures_expired, fresh.quota_left
+        self.image_build_log, self.mlflow_is_absent = fresh.image_build_log, fresh.mlflow_is_absent

@@ -11,6 +11,9 @@ from azure_standin.runner import Runner
 from azure_standin.state import State
 from azure_standin.wire import Request, Response, error
 
+# The most that one request of MLflow's protocol may hold.
+MLFLOW_LIMITS = {"metrics": 1000, "params": 100, "tags": 100}
+
 
 def put(state: State, runner: Runner, request: Request) -> Response:
     """Submit a command job; a name is given once, and its compute must exist."""
@@ -51,8 +54,13 @@ def cancel(state: State, runner: Runner, request: Request) -> Response:
 
 
 def run_data(state: State, request: Request) -> Response:
-    """Answer the run history's view of a job: here it names no outputs but the default ones."""
-    return Response(200, {"runMetadata": {"runId": request.json["runId"], "outputs": {}}})
+    """Answer the run history's view of a job: its error, and no outputs but the default ones."""
+    run_id = request.json["runId"]
+    document: dict[str, Any] = {"runId": run_id, "outputs": {}}
+    if run_id in state.run_errors:
+        code, message = state.run_errors[run_id]
+        document["error"] = {"error": {"code": code, "message": message}}
+    return Response(200, {"runMetadata": document})
 
 
 def mlflow(state: State, request: Request) -> Response:
@@ -60,8 +68,10 @@ def mlflow(state: State, request: Request) -> Response:
     call = request.path.split("/api/2.0/mlflow/", 1)[-1]
     if request.headers.get("authorization", "") == "":
         return error(401, "UserError", "No token.")
-    if call != "runs/log-batch":
+    if call != "runs/log-batch" or state.faults.mlflow_is_absent or "/mlflow/v2.0/" not in request.path:
         return Response(404, b"")
+    if any(len(request.json.get(kind) or []) > most for kind, most in MLFLOW_LIMITS.items()):
+        return error(400, "INVALID_PARAMETER_VALUE", "A batch logging request can contain fewer values.")
     figures = state.figures.setdefault(request.json["run_id"], {"metrics": {}, "params": {}, "tags": {}})
     for kind, entries in figures.items():
         entries.update({e["key"]: e["value"] for e in request.json.get(kind) or []})

@@ -60,17 +60,27 @@ class Runner:
                 raise FileNotFoundError(f"the code {properties['codeId']} does not exist")
             container, prefix = assets.locate(code["properties"]["codeUri"])
             self._blobs.fetch(container, prefix, work)
-            status = self._execute(path, work, properties)
+            status = self._build_image(job, work) or self._execute(path, work, properties)
         except Exception as error:
             (work / "user_logs").mkdir(exist_ok=True)
             (work / "user_logs" / "std_log.txt").write_text(f"the job could not be started: {error}")
             status = "Failed"
-        for kept in ("outputs", "user_logs"):
+        for kept in ("outputs", "user_logs", "azureml-logs"):
             if (work / kept).is_dir():
                 self._blobs.store(assets.ARTIFACT_STORE, f"ExperimentRun/dcid.{job}/{kept}", work / kept)
         shutil.rmtree(work, ignore_errors=True)
         if properties["status"] != "Canceled":
             properties["status"] = status
+
+    def _build_image(self, job: str, work: Path) -> str:
+        """Return Failed when a test wants the image build to fail; the program then never starts, and has no log."""
+        log = self._state.faults.image_build_log
+        if not log:
+            return ""
+        (work / "azureml-logs").mkdir()
+        (work / "azureml-logs" / "20_image_build_log.txt").write_text(log)
+        self._state.run_errors[job] = ("UserError", "Image build failed. For more details, check the image build log.")
+        return "Failed"
 
     def _execute(self, path: str, work: Path, properties: dict[str, Any]) -> str:
         (work / "user_logs").mkdir(exist_ok=True)

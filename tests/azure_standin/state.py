@@ -49,6 +49,8 @@ class State:
     resources: dict[str, dict[str, Any]] = field(default_factory=dict)
     operations: dict[str, Operation] = field(default_factory=dict)
     exchanges: list[Exchange] = field(default_factory=list)
+    # Code and message of a job that failed before its program could, by the job's name.
+    run_errors: dict[str, tuple[str, str]] = field(default_factory=dict)
     figures: dict[str, dict[str, dict[str, Any]]] = field(default_factory=dict)
     lock: threading.RLock = field(default_factory=threading.RLock)
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -18,11 +19,16 @@ class Elsewhere:
     """A platform whose compute is not this machine: it leaves a verdict, or breaks, as the test asks."""
 
     def __init__(
-        self, leaves: str | None = "passed", breaks: BaseException | None = None, hands_over: bool = True
+        self,
+        leaves: str | None = "passed",
+        breaks: BaseException | None = None,
+        hands_over: bool = True,
+        log: str = "",
     ) -> None:
         self.leaves, self.breaks, self.hands_over, self.asked = leaves, breaks, hands_over, list[list[str]]()
+        self.log = log
 
-    def run_step(self, name: str, run_id: str, arguments: list[str], into: Path) -> Change[None]:
+    def run_step(self, name: str, run_id: str, arguments: list[str], into: Path) -> Change[SimpleNamespace]:
         self.asked.append(arguments)
         if self.leaves and self.hands_over:
             handoff.save(name, run_id, answer=42)
@@ -36,7 +42,7 @@ class Elsewhere:
             )
         if self.breaks:
             raise self.breaks
-        return Change("jobs.create_or_update", {}, True, None)
+        return Change("jobs.create_or_update", {}, True, SimpleNamespace(log=self.log))
 
 
 class Here:
@@ -72,6 +78,14 @@ def test_a_failed_job_keeps_the_verdict_it_left_and_its_log_lies_beside_it() -> 
     assert log.read_text() == "Traceback, with [masked]"
     run(Elsewhere())
     assert not log.exists()
+
+
+def test_a_green_job_keeps_its_log_too_and_a_failure_without_one_keeps_what_is_known() -> None:
+    run(Elsewhere(log="Warning: secret-in-a-log"))
+    log = paths.step_folder("r1", "20_train") / "job.log"
+    assert log.read_text() == "Warning: [masked]"
+    run(Elsewhere(None, PlatformError("the image could not be built")))
+    assert log.read_text() == "the image could not be built"
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from typing import Any
 
 from runbook.errors import NotFound, PlatformError
-from runbook.platform.azure.error_rules import RULES
+from runbook.platform.azure.error_rules import PHASES, RULES, Rule
 
 # A resource's address: .../providers/Microsoft.X/type/name/type/name.
 _ADDRESS = re.compile(r"/providers/Microsoft\.\w+/(?!.*/providers/Microsoft\.)([^?]+)", re.IGNORECASE)
@@ -60,6 +60,11 @@ def explain(what: str, error: BaseException) -> str:
     meaning = f"That means: {rule.meaning}.\nNext: {rule.next_command}."
     meaning = meaning.replace("{object}", named).replace("{look}", look)
     return head + (f"\nAzure asks to wait {wait} s." if wait else "") + f"\n{meaning}"
+
+
+def known(text: str) -> Rule | None:
+    """Return the rule that recognises words of a run's error or of its log, or None when only a general one would fit."""
+    return next((r for r in PHASES if r.fits(0, text)), None)
 
 
 def _object(what: str, error: Any) -> tuple[str, str]:

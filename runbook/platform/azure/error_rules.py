@@ -422,3 +422,5 @@ _GENERAL = (
 RULES = (
     *_SIGN_IN, *_SUBSCRIPTION, *_STORAGE, *_IMAGE, *_CAPACITY, *_CLUSTER, *_DEPLOYMENT, *_GENERAL,
 )  # fmt: skip
+# What can go wrong before and around the program of a job; the program's own log may hold any word.
+PHASES = (*_IMAGE[:5], *[r for r in _STORAGE if not r.status])

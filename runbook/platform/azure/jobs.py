@@ -17,7 +17,7 @@ from runbook import git, handoff, paths
 from runbook.errors import NotFound, PlatformError
 from runbook.platform import files
 from runbook.platform.azure import tracking, workspace
-from runbook.platform.azure.diagnosis import explaining
+from runbook.platform.azure.diagnosis import explaining, known
 from runbook.platform.azure.workspace import Workspace, body, load, wait, word
 from runbook.platform.base import Change
 
@@ -31,19 +31,23 @@ BEFORE = (
     'export RUNBOOK_REPORTS="$PWD/outputs/reports" RUNBOOK_HOME="$PWD/outputs/home" '
     "MLFLOW_DISABLE_TELEMETRY=true ORT_DISABLE_TELEMETRY=1"
 )
-AFTER = "python -m runbook.platform.azure.tracking"
+# The mirror comes after the verdict and changes nothing of it. `-c`, because `-m` runs a module that is imported already.
+AFTER = 'python -c "from runbook.platform.azure import tracking; tracking.mirror()"'
+# The logs of a job by the phase that wrote them: the user's program, the image build, Azure's own. The first matter most.
+_LOGS = ("user_logs", "azureml-logs", "logs", "system_logs")
 _ENDED = ("Completed", "Failed", "Canceled", "NotResponding")
 _MOST_ATTEMPTS = 20
 
 
 @dataclass(frozen=True)
 class Job:
-    """One step that ran as a job; ``folder`` is the step's folder, which came home."""
+    """One step that ran as a job; ``folder`` is the step's folder, which came home, ``log`` the end of the job's logs."""
 
     name: str
     status: str
     studio: str
     folder: Path
+    log: str = ""
 
 
 def wanted(step: str, run_id: str, arguments: list[str], code: Path, name: str | None = None) -> Any:
@@ -82,10 +86,44 @@ def run(at: Workspace, step: str, run_id: str, arguments: list[str], into: Path)
             with explaining(f"submitting {step} as the job {name}"):
                 at.ml.jobs.create_or_update(entity)
     status = _follow(at, name)
-    studio, log = _bring_home(at, name, run_id, into)
     if status != "Completed":
-        raise PlatformError(f"{step} ran as the job {name}, which ended as {status}.\nNext: read {studio}", log)
-    return Change(f"jobs.create_or_update({name})", sent, changed=submitted, result=Job(name, status, studio, into))
+        raise _failure(at, step, name, status, run_id, into)
+    studio, log = _bring_home(at, name, run_id, into)
+    done = Job(name, status, studio, into, log)
+    return Change(f"jobs.create_or_update({name})", sent, changed=submitted, result=done)
+
+
+def _failure(at: Workspace, step: str, name: str, status: str, run_id: str, into: Path) -> PlatformError:
+    """Return the error of a job that did not complete: what the service says of the run, what it means, the logs.
+
+    What cannot be read is said in its place; it never hides that the job has failed.
+    """
+    try:
+        studio, log = _bring_home(at, name, run_id, into)
+    except PlatformError as error:
+        studio, log = "the job in the studio", f"(the job's logs could not be brought home: {error})"
+    reason = _reason(at, name)
+    said = f"{step} ran as the job {name}, which ended as {status}."
+    said += f"\nThe service says: {reason}" if reason else ""
+    rule = known(f"{reason}\n{log}")
+    if rule:
+        said += f"\nThat means: {rule.meaning}.\nNext: {rule.next_command}.\nThe job: {studio}"
+    else:
+        said += f"\nNext: read {studio}"
+    return PlatformError(said, log or "(the job left no log)")
+
+
+def _reason(at: Workspace, name: str) -> str:
+    """Return the error that the run history keeps of a job; empty when it keeps none or cannot be read."""
+    from azure.core.exceptions import AzureError
+
+    try:
+        # The SDK shows the run's error only while it streams a log; this is the call that it makes for that.
+        answer = at.ml.jobs._runs_operations.get_run_data(name).run_metadata.error
+    except AzureError:
+        return ""
+    root = answer.error if answer else None
+    return f"{root.code}: {root.message}" if root else ""
 
 
 def _attempt(at: Workspace, stem: str) -> tuple[str, str | None]:
@@ -140,8 +178,17 @@ def _bring_home(at: Workspace, name: str, run_id: str, into: Path) -> tuple[str,
 
 
 def _log(home: Path, lines: int = 50) -> str:
-    texts = [p.read_text(encoding="utf-8", errors="replace") for p in sorted(home.rglob("std_log.txt"))]
-    return "\n".join("\n".join(texts).splitlines()[-lines:])
+    """Return the end of what the job's phases logged, std_log.txt last; each file under its name when there are several."""
+    files = [f for folder in _LOGS for f in sorted((home / "artifacts" / folder).rglob("*")) if f.is_file()]
+    program = [f for f in files if f.name == "std_log.txt"]
+    # With a log of the program, the phases before it went well.
+    shown = program or [f for f in files if f.suffix in (".txt", ".log")]
+    parts = []
+    for path in shown:
+        end = path.read_text(encoding="utf-8", errors="replace").splitlines()[-lines:]
+        heading = [] if program else [f"--- {path.relative_to(home / 'artifacts').as_posix()} ---"]
+        parts += [*heading, *end]
+    return "\n".join(parts)
 
 
 @contextmanager

@@ -13,6 +13,7 @@ import shutil
 import sqlite3
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
@@ -25,7 +26,8 @@ JOB_TAG = "azureml_job"
 _KEPT = ("MLFLOW_TRACKING_TOKEN",)
 # Where MLflow keeps absolute addresses of files.
 _ADDRESSES = (("experiments", "artifact_location"), ("runs", "artifact_uri"), ("logged_models", "artifact_location"))
-_MOST_METRICS, _MOST_PARAMS = 1000, 100
+# How much one request of MLflow's protocol may hold, and how many values of one metric Azure keeps.
+_MOST_METRICS, _MOST_PARAMS, _MOST_TAGS, _MOST_OF_A_METRIC = 1000, 100, 100, 250
 
 
 def store() -> Path:
@@ -87,29 +89,62 @@ def job_path(source: str) -> str:
     return f"azureml://jobs/{job}/outputs/artifacts/paths/outputs/home/{below.as_posix()}/{path}/"
 
 
+def mirror() -> None:
+    """Send the figures of this job's runs to its own run in the workspace; a failure is a warning in the job's log.
+
+    The job's command calls it after the notebook. The store below ./outputs holds the figures anyway, so a workspace
+    whose MLflow refuses them does not turn a green training into a failed one.
+    """
+    try:
+        print(f"{publish()} values sent to the workspace's MLflow")
+    except Exception as error:
+        print(f"Warning: the workspace's MLflow did not take the figures ({type(error).__name__}: {error}).")
+        print("The verdict stays; the figures are in the MLflow store that comes home with the job.")
+
+
 def publish() -> int:
     """Send parameters, metrics and tags of this job's runs to the job's own run in the workspace; returns how many values.
 
-    Called by the job's command after the notebook, with what Azure gives every job: MLFLOW_TRACKING_URI, its token and
-    MLFLOW_RUN_ID.
+    Uses what Azure gives every job: MLFLOW_TRACKING_URI, its token and MLFLOW_RUN_ID. Each request holds at most what
+    MLflow's protocol allows (1,000 values, of them 100 parameters and 100 tags), and a metric its newest 250 values, as
+    many as Azure keeps. Raises MlflowException when the workspace refuses, after MLflow's own retries of 429 and 5xx.
     """
     if not (store() / "mlflow.db").exists():
         return 0
     from mlflow import MlflowClient
     from mlflow.entities import Param, RunTag
 
+    # A job must not wait for minutes on figures that are a copy; MLflow reads these at every request.
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "3")
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "30")
     target, run_id = os.environ["MLFLOW_TRACKING_URI"], os.environ["MLFLOW_RUN_ID"]
-    workspace = MlflowClient(target.replace("azureml://", "https://", 1).split("?")[0])
+    workspace = MlflowClient(_protocol_2(target))
     local, sent = MlflowClient(mlflow_store.uri(store() / "mlflow.db")), 0
     for experiment in local.search_experiments():
         for run in local.search_runs([experiment.experiment_id]):
-            params = [Param(k, v) for k, v in run.data.params.items()][:_MOST_PARAMS]
+            params = [Param(k, v) for k, v in run.data.params.items()]
             tags = [RunTag(k, v) for k, v in run.data.tags.items() if not k.startswith("mlflow.")]
-            metrics = [m for key in run.data.metrics for m in local.get_metric_history(run.info.run_id, key)]
-            workspace.log_batch(run_id, metrics[:_MOST_METRICS], params, tags)
-            sent += len(params) + len(tags) + len(metrics[:_MOST_METRICS])
+            metrics = []
+            for key in run.data.metrics:
+                metrics += local.get_metric_history(run.info.run_id, key)[-_MOST_OF_A_METRIC:]
+            for batch in _batches(params, _MOST_PARAMS):
+                workspace.log_batch(run_id, params=batch)
+            for batch in _batches(tags, _MOST_TAGS):
+                workspace.log_batch(run_id, tags=batch)
+            for batch in _batches(metrics, _MOST_METRICS):
+                workspace.log_batch(run_id, metrics=batch)
+            sent += len(params) + len(tags) + len(metrics)
     return sent
 
 
-if __name__ == "__main__":
-    print(f"{publish()} values sent to the workspace's MLflow")
+def _protocol_2(target: str) -> str:
+    """Return the https address of a workspace's MLflow for the protocol that MLflow 2 and 3 speak.
+
+    Azure hands out .../mlflow/v1.0; its own plug-in (azureml-mlflow 1.62) rewrites that to v2.0 for these versions.
+    """
+    address = target.replace("azureml://", "https://", 1).split("?")[0]
+    return address.replace("/mlflow/v1.0/", "/mlflow/v2.0/")
+
+
+def _batches(values: list[Any], most: int) -> list[list[Any]]:
+    return [values[start : start + most] for start in range(0, len(values), most)]

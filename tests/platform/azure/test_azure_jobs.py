@@ -29,7 +29,7 @@ SCRIPT = """
 import os, sys
 from pathlib import Path
 import mlflow
-from runbook import training
+from runbook.modelling import training
 from runbook.platform.azure import tracking
 
 assert not [n for n in os.environ if n.startswith("AZURE_")], "a job has no sign-in of its own"
@@ -148,6 +148,44 @@ def test_a_failed_job_brings_its_log_and_its_notebook_home(
         azure.run_step("20_train", "r1", [], into)
     assert "the training diverged" in failure.value.log
     assert (into / "executed.ipynb").read_text() == "half a notebook"
+
+
+def test_an_image_build_that_fails_shows_its_log_and_what_the_service_says_of_the_run(
+    azure: AzurePlatform, standin: StandIn, root: Path, into: Path
+) -> None:
+    standin.faults.image_build_log = "Step 3: conda env create\nResolvePackageNotFound: scikit-learn=99"
+    with pytest.raises(PlatformError, match="ended as Failed") as failure:
+        azure.run_step("20_train", "r1", [], into)
+    assert "azureml-logs/20_image_build_log.txt" in failure.value.log
+    assert "ResolvePackageNotFound: scikit-learn=99" in failure.value.log
+    said = str(failure.value.args[0])
+    assert "The service says: UserError: Image build failed" in said
+    assert "environment_setup/conda_dependencies.yml" in said
+
+
+def test_a_failed_job_whose_logs_cannot_be_fetched_is_still_reported_as_failed(
+    azure: AzurePlatform, standin: StandIn, root: Path, into: Path
+) -> None:
+    standin.faults.image_build_log = "no package"
+    standin.faults.refuse("POST", "/listSecrets$", 403, "AuthorizationFailed", "No.", times=9)
+    with pytest.raises(PlatformError, match="ended as Failed") as failure:
+        azure.run_step("20_train", "r1", [], into)
+    assert "could not be brought home" in failure.value.log
+
+
+@pytest.mark.parametrize("absent", [True, False])
+def test_the_mirror_to_the_workspace_changes_nothing_of_the_verdict(
+    azure: AzurePlatform, standin: StandIn, root: Path, into: Path, absent: bool
+) -> None:
+    many = SCRIPT.replace('mlflow.log_param("folds", 5)', "mlflow.log_params({f'p{n}': n for n in range(150)})")
+    (root / "data" / "train.py").write_text(many)
+    standin.faults.mlflow_is_absent = absent
+    job = azure.run_step("20_train", "r1", [], into).result
+    assert job.status == "Completed"
+    assert ("Warning: the workspace's MLflow did not take the figures" in job.log) is absent
+    assert "RuntimeWarning" not in job.log
+    taken = standin.state.figures.get(job.name, {"params": {}})["params"]
+    assert len(taken) == (0 if absent else 150)
 
 
 @pytest.mark.slow
