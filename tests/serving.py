@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import ssl
 import threading
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
@@ -14,7 +15,7 @@ PATH = "/api/v1/service/titanic/score"
 
 
 @contextmanager
-def serving(handler: Handler) -> Iterator[str]:
+def serving(handler: Handler, tls: ssl.SSLContext | None = None) -> Iterator[str]:
     """Answer every request to a free loopback port with ``handler``, in a thread of its own; yields the scoring URI."""
     address: list[str] = []
     stop: list[tuple[asyncio.AbstractEventLoop, asyncio.Event]] = []
@@ -25,8 +26,8 @@ def serving(handler: Handler) -> Iterator[str]:
         application.router.add_route("*", "/{path:.*}", handler)
         runner = web.AppRunner(application, shutdown_timeout=0.1)
         await runner.setup()
-        await web.TCPSite(runner, "127.0.0.1", 0).start()
-        address.append(f"http://127.0.0.1:{runner.addresses[0][1]}{PATH}")
+        await web.TCPSite(runner, "127.0.0.1", 0, ssl_context=tls).start()
+        address.append(f"{'https' if tls else 'http'}://127.0.0.1:{runner.addresses[0][1]}{PATH}")
         stop.append((asyncio.get_running_loop(), asyncio.Event()))
         up.set()
         await stop[0][1].wait()

@@ -7,7 +7,6 @@ An endpoint that stalls therefore meets the requests it would have met in life, 
 from __future__ import annotations
 
 import asyncio
-import ipaddress
 import json
 import threading
 import time
@@ -22,7 +21,7 @@ import numpy as np
 
 from runbook.errors import UsageError
 from runbook.modelling import request
-from runbook.testing import load_results
+from runbook.testing import load_results, route
 from runbook.testing.load_results import LoadResult, Sample
 from runbook.testing.processor_use import Meter
 
@@ -117,11 +116,7 @@ def _refuse_remote(uri: str, allow_remote: bool) -> None:
     parts = urlsplit(uri)
     if parts.scheme not in ("http", "https") or not parts.hostname:
         raise UsageError(f"the load's receiver is {uri!r}: wanted an http or https address.")
-    try:
-        loopback = parts.hostname == "localhost" or ipaddress.ip_address(parts.hostname).is_loopback
-    except ValueError:
-        loopback = False
-    if not loopback and not allow_remote:
+    if not route.is_loopback(parts.hostname) and not allow_remote:
         raise UsageError(
             f"the load's receiver is {parts.hostname!r}, which is not this machine: nothing was sent. "
             "Only target azure may send load elsewhere (allow_remote=True)."
@@ -169,6 +164,7 @@ class _Generator:
         self, receiver: Receiver, phases: Sequence[Phase], arrivals: Sequence[_Arrival], stop: threading.Event
     ) -> None:
         self._receiver = receiver
+        self._route = route.to(receiver.uri)
         self._phases = phases
         self._arrivals = arrivals
         self._stop = stop
@@ -239,8 +235,15 @@ class _Generator:
         try:
             # No redirects: what was checked to be this machine must stay this machine.
             sent_id = {REQUEST_ID: new_request_id()}
+            way = self._route
             async with session.post(
-                self._receiver.uri, data=body.sent, headers=sent_id, allow_redirects=False
+                self._receiver.uri,
+                data=body.sent,
+                headers=sent_id,
+                allow_redirects=False,
+                proxy=way.proxy,
+                proxy_headers=way.proxy_headers,
+                ssl=way.tls or True,
             ) as reply:
                 content = await reply.read()
                 status = reply.status

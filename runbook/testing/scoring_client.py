@@ -14,7 +14,7 @@ import msgspec
 
 from runbook.errors import UsageError
 from runbook.platform.base import Endpoint, Keys, Profile
-from runbook.testing import load
+from runbook.testing import load, route
 from runbook.testing.load import REQUEST_ID, Receiver
 
 Origin = Literal["score.py", "router"]
@@ -111,15 +111,31 @@ class Client:
         address = urlsplit(self.endpoint.scoring_uri)
         if address.scheme not in ("http", "https") or not address.hostname:
             raise UsageError(f"scoring_uri is {self.endpoint.scoring_uri!r}: wanted an http or https address.")
-        kind = http.client.HTTPSConnection if address.scheme == "https" else http.client.HTTPConnection
-        connection = kind(address.hostname, address.port, timeout=self.timeout_seconds)
+        path = address.path.rsplit("/", 1)[0] + f"/{request.path}" if request.path else address.path
+        way = route.to(self.endpoint.scoring_uri)
+        sent = dict(headers)
+        if way.proxy and way.tls is None:
+            # A proxy of plain HTTP reads the whole address in the request line, and its own password among the headers.
+            path = f"{address.scheme}://{address.netloc}{path}"
+            sent |= way.proxy_headers
+        connection = self._connection(way)
         try:
-            path = address.path.rsplit("/", 1)[0] + f"/{request.path}" if request.path else address.path
-            connection.request(request.method, path, body=request.body or None, headers=dict(headers))
+            connection.request(request.method, path, body=request.body or None, headers=sent)
             reply = connection.getresponse()
             return reply.status, reply.read(), {name.lower(): value for name, value in reply.getheaders()}
         finally:
             connection.close()
+
+    def _connection(self, way: route.Route) -> http.client.HTTPConnection:
+        address = urlsplit(self.endpoint.scoring_uri)
+        first = urlsplit(way.proxy) if way.proxy else address
+        host = str(first.hostname)
+        if way.tls is None:
+            return http.client.HTTPConnection(host, first.port, timeout=self.timeout_seconds)
+        connection = http.client.HTTPSConnection(host, first.port, timeout=self.timeout_seconds, context=way.tls)
+        if way.proxy:
+            connection.set_tunnel(str(address.hostname), address.port or 443, headers=way.proxy_headers)
+        return connection
 
 
 def expected_status(status: int, by: Origin, profile: Profile) -> int:
