@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import datetime as dt
-import functools
 import json
 import os
 import tempfile
 from pathlib import Path
 from typing import Any
 
-import jsonschema
+import msgspec
 
-from runbook import hint, paths
+from runbook import documents, hint, paths
 from runbook.errors import HandoffMissing, RunError, UsageError
 
 SCHEMA_VERSION = "1.2"
@@ -68,14 +67,15 @@ def load_metadata(name: str, run_id: str) -> dict[str, Any]:
 
 
 def write_json(path: Path, schema: str, document: dict[str, Any]) -> Path:
-    """Check ``document`` against runbook/schemas/<schema>.schema.json and write it in one move; returns the path."""
-    _validate(path, schema, document)
+    """Check ``document`` against the type of ``schema`` and write it in one move; returns the path."""
+    text = json.dumps(document, indent=2, allow_nan=False) + "\n"
+    # Checked as it will be read: a tuple has become a list, a number of numpy's a number.
+    _validate(path, schema, json.loads(text))
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
         with os.fdopen(handle, "w", encoding="utf-8") as file:
-            json.dump(document, file, indent=2, allow_nan=False)
-            file.write("\n")
+            file.write(text)
             file.flush()
             os.fsync(file.fileno())
         os.chmod(name, 0o644)
@@ -147,15 +147,10 @@ def _metadata(name: str, run_id: str) -> Path:
     return paths.run_folder(run_id) / "metadata" / f"{name}.json"
 
 
-@functools.cache
-def _validator(schema: str) -> jsonschema.Draft202012Validator:
-    document = json.loads((paths.SCHEMAS / f"{schema}.schema.json").read_text(encoding="utf-8"))
-    return jsonschema.Draft202012Validator(document)
-
-
 def _validate(path: Path, schema: str, document: dict[str, Any]) -> None:
-    problems = sorted(_validator(schema).iter_errors(document), key=lambda e: [str(p) for p in e.absolute_path])
-    if problems:
-        first = problems[0]
-        where = ".".join(str(p) for p in first.absolute_path) or "the document"
-        raise RunError(f"{path}: {where}: {first.message} (schema {schema}). {len(problems)} problem(s) in all.")
+    try:
+        msgspec.convert(document, documents.TYPES[schema])
+    except msgspec.ValidationError as error:
+        raise RunError(
+            f"{path}: {error}. Expected what {paths.SCHEMAS / f'{schema}.schema.json'} describes."
+        ) from error

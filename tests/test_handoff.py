@@ -115,7 +115,7 @@ def test_a_file_that_is_no_object_is_refused(content: bytes, words: str) -> None
 
 
 def test_metadata_that_breaks_its_schema_is_not_written() -> None:
-    with pytest.raises(RunError, match=r"decision\.json: decision: 'maybe' is not one of"):
+    with pytest.raises(RunError, match=r"decision\.json: Invalid enum value 'maybe' - at `\$\.decision`"):
         handoff.save_metadata("decision", "r1", {**DECISION, "decision": "maybe"})
     assert not (paths.run_folder("r1") / "metadata" / "decision.json").exists()
 
@@ -123,7 +123,7 @@ def test_metadata_that_breaks_its_schema_is_not_written() -> None:
 def test_nan_is_not_written() -> None:
     with pytest.raises(ValueError, match="Out of range float"):
         handoff.save("20_train", "r1", loss=float("nan"))
-    assert list(paths.step_folder("r1", "20_train").iterdir()) == []
+    assert not paths.step_folder("r1", "20_train").exists()
 
 
 def test_metadata_comes_back_as_it_was_saved() -> None:

@@ -8,8 +8,6 @@ import json
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
-import nbformat
-
 from runbook import paths
 from runbook.engine.step import Step
 from runbook.errors import AnatomyError
@@ -47,6 +45,8 @@ def modules(notebook: Path) -> list[Path]:
 
     Modules below ``BOUNDARY`` are left out. Raises AnatomyError when a module cannot be found.
     """
+    import nbformat
+
     cells = nbformat.read(notebook, as_version=4).cells
     source = "\n".join(cell.source for cell in cells if cell.cell_type == "code")
     waiting = [(notebook, source)]

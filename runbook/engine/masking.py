@@ -16,8 +16,6 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-import nbformat
-
 from runbook.check import MIME
 
 MASKED = "[masked]"
@@ -117,6 +115,8 @@ class Mask:
 
     def notebook(self, text: str) -> str:
         """Return a notebook's JSON with sources, outputs and values of metadata masked; its structure stays as it is."""
+        import nbformat
+
         masked = self.now()
         # This reader joins the lines of a text, so that a secret of several lines is seen whole.
         found = nbformat.v4.reads(text)

@@ -9,6 +9,7 @@ import ast
 import difflib
 import functools
 import io
+import json
 import math
 import re
 import tokenize
@@ -17,7 +18,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import nbformat
 import yaml
 
 from runbook import paths, strict_yaml
@@ -84,12 +84,14 @@ def declared(notebook: Path) -> dict[str, Parameter]:
     """Return the parameters a notebook declares, in order; raises AnatomyError when the cell is missing or computes."""
     if not notebook.exists():
         raise AnatomyError(f"{notebook} is missing. The notebooks are: {', '.join(p.stem for p in notebooks())}.")
-    cells = [c for c in nbformat.read(notebook, as_version=4).cells if "parameters" in c.metadata.get("tags", [])]
+    # Plain JSON is enough for one cell, and `runbook plan` need not wait for a notebook library.
+    document = json.loads(notebook.read_text(encoding="utf-8"))
+    cells = [c for c in document["cells"] if "parameters" in c["metadata"].get("tags", [])]
     if len(cells) != 1:
         raise AnatomyError(
             f"{notebook.name}: {len(cells)} cells are tagged 'parameters', wanted one. Tag the cell under '## Parameters'."
         )
-    source = str(cells[0].source)
+    source = "".join(cells[0]["source"])
     comments = _comments(source)
     return {p.name: p for p in (_parameter(notebook, node, comments) for node in ast.parse(source).body)}
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import importlib
 import os
 import secrets
 import time
@@ -11,7 +12,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-from runbook import git, hint, paths, release, report, side_channel
+from runbook import git, hint, paths, release, side_channel
 from runbook.engine import ci_artifact, inputs, job, lock, manifest, params, resume, step
 from runbook.engine.event_log import EventLog
 from runbook.engine.manifest import Manifest
@@ -122,6 +123,7 @@ def run(request: Request, platform: Platform, console: Console) -> Manifest:
     Holds the target's lock. Raises StepFailed, naming the step and its report, when a step is not green.
     """
     parameters = resolve(request)
+    _load()
     with lock.hold(request.target, request.run_id, request.command) as killed, side_channel.opened(request.target):
         if request.resume:
             resume.refuse_stale(request.run_id, platform)
@@ -151,6 +153,15 @@ def run(request: Request, platform: Platform, console: Console) -> Manifest:
     return this
 
 
+def _load() -> None:
+    """Import what runs notebooks and draws pages, so that `runbook plan` does not wait for it.
+
+    A run calls this before it takes the lock: an interrupt in the middle of an import then leaves nothing half done.
+    """
+    for name in ("runbook.engine.kernel", "runbook.report"):
+        importlib.import_module(name)
+
+
 def _run_steps(
     request: Request,
     parameters: Mapping[Step, dict[str, Any]],
@@ -160,6 +171,8 @@ def _run_steps(
     log: EventLog,
     mask: Mask,
 ) -> Result | None:
+    from runbook import report
+
     cell_seconds = request.cell_seconds or cell_deadline(platform)
     whole = Limits(cell_seconds, time.monotonic() + request.run_seconds)
     order = [s.label for s in PLANS["all"]]
@@ -326,6 +339,8 @@ def _say_unmasked(this: Manifest, mask: Mask, log: EventLog, console: Console, a
 def _end(
     this: Manifest, outcome: str, platform: Platform, clock: float, log: EventLog, mask: Mask, console: Console
 ) -> None:
+    from runbook import report
+
     this.status = outcome
     this.seconds = round(time.monotonic() - clock, 2)
     this.endpoints, this.endpoints_problem = [], "not asked yet"

@@ -17,14 +17,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-import nbformat
-import papermill
-from nbclient.exceptions import CellTimeoutError, DeadKernelError
-from papermill.exceptions import PapermillExecutionError
-from papermill.iorw import papermill_io
-
 from runbook import check, git, handoff, paths, side_channel
-from runbook.engine import kernel
 from runbook.engine.event_log import EventLog, MaskedNotebooks
 from runbook.engine.masking import Mask
 
@@ -153,7 +146,7 @@ def run(
     folder.mkdir(parents=True, exist_ok=True)
     for stale in EVIDENCE:
         (folder / stale).unlink(missing_ok=True)
-    source = nbformat.read(step.notebook, as_version=4)
+    source = _notebook(step.notebook)
     commit = git.commit()
 
     def note(cell: Any, reply: str) -> None:
@@ -166,7 +159,8 @@ def run(
     side_channel.forget_operation()
     began, clock = dt.datetime.now(dt.UTC), time.monotonic()
     status, error = _execute(step, folder, dict(parameters), execution, mask)
-    executed = _read(folder / "executed.ipynb")
+    saved = folder / "executed.ipynb"
+    executed = list(_notebook(saved).cells) if saved.exists() else []
     checks, reason = _lift(executed)
     if status == "passed" and not any(c["status"] == "passed" for c in checks) and reason is None:
         status, error = (
@@ -233,6 +227,14 @@ def load(folder: Path) -> Result | None:
 def _execute(
     step: Step, folder: Path, parameters: dict[str, Any], execution: Execution, mask: Mask
 ) -> tuple[Status, dict[str, str | None] | None]:
+    # Papermill imports the storage libraries of every cloud that is installed. Only what runs a notebook waits for it.
+    import papermill
+    from nbclient.exceptions import CellTimeoutError, DeadKernelError
+    from papermill.exceptions import PapermillExecutionError
+    from papermill.iorw import papermill_io
+
+    from runbook.engine import kernel
+
     papermill_io.register(MaskedNotebooks.SCHEME, MaskedNotebooks(mask))
     try:
         papermill.execute_notebook(
@@ -294,8 +296,10 @@ def _masked(error: dict[str, str | None] | None, mask: Mask) -> dict[str, str | 
     return error and {**error, "message": mask(error["message"] or "")}
 
 
-def _read(path: Path) -> list[Any]:
-    return list(nbformat.read(path, as_version=4).cells) if path.exists() else []
+def _notebook(path: Path) -> Any:
+    import nbformat
+
+    return nbformat.read(path, as_version=4)
 
 
 def _lift(cells: list[Any]) -> tuple[list[dict[str, str]], str | None]:

@@ -6,16 +6,17 @@ import json
 import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import yaml
 
 from runbook import hint, paths
-from runbook.engine.manifest import Manifest
-from runbook.engine.step import Step
 from runbook.errors import NotFound
-from runbook.modelling import request
-from runbook.platform.base import Endpoint, Platform, Stage
+
+if TYPE_CHECKING:
+    from runbook.engine.manifest import Manifest
+    from runbook.engine.step import Step
+    from runbook.platform.base import Endpoint, Platform, Stage
 
 
 def plan(steps: Sequence[Step], parameters: Mapping[Step, Mapping[str, Any]]) -> str:
@@ -103,6 +104,7 @@ def closing(this: Manifest, endpoints: bool) -> str:
 
 
 def _curl(stage: str, target: str, uri: str) -> str:
+    from runbook.modelling import request
 
     command = Path(paths.ROOT, ".venv", "bin", "runbook")
     # A path may hold spaces and quotes. Inside $( ) quoting starts anew, also between double quotes.
