@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,6 +15,7 @@ import msgspec
 from request import EXAMPLE, Request
 
 FIELDS: tuple[str, ...] = Request.__struct_fields__
+_DECODER: msgspec.json.Decoder[Request | list[Request]] = msgspec.json.Decoder(Request | list[Request])
 
 MAX_ROWS = 1_000
 # A full list in which every row takes twice the room of the example, for long numbers and generous white space.
@@ -61,24 +62,43 @@ def decode(body: bytes | str) -> tuple[list[Request], bool]:
         message = f"The body has {len(raw)} bytes; expected at most {MAX_BYTES}."
         raise ContractError(413, "too_many_bytes", None, message)
 
+    try:
+        # A good body is read in one go, straight into requests.
+        found = _DECODER.decode(raw)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return _explained(raw)
+    requests, many = (found, True) if isinstance(found, list) else ([found], False)
+    _check_rows(requests)
+    _check_keys(raw, len(requests))
+    return requests, many
+
+
+def _explained(raw: bytes) -> tuple[list[Request], bool]:
+    """Read a body that is not as it should be row by row; raises the ContractError that names what is wrong."""
     document = _parse(raw)
     many = isinstance(document, list)
-    rows = document if many else [document]
+    rows: list[Any] = document if isinstance(document, list) else [document]
+    _check_rows(rows)
+    requests = [validated(row, f"Row {i}: " if many else "") for i, row in enumerate(rows)]
+    _check_keys(raw, len(rows))
+    return requests, many
+
+
+def _check_rows(rows: Sequence[Any]) -> None:
     if not rows:
         raise ContractError(422, "no_rows", None, f"The list is empty; expected 1 to {MAX_ROWS} rows.")
     if len(rows) > MAX_ROWS:
         message = f"The list has {len(rows)} rows; expected at most {MAX_ROWS}."
         raise ContractError(413, "too_many_rows", None, message)
 
-    requests = [validated(row, f"Row {i}: " if many else "") for i, row in enumerate(rows)]
 
+def _check_keys(raw: bytes, rows: int) -> None:
     # JSON parsers keep the last of two equal keys without a word. No value of a valid row is text, so one colon more
     # than there are fields is a key given twice.
-    if raw.count(b":") != len(rows) * len(FIELDS):
-        twice = next((f for f in FIELDS if raw.count(f'"{f}"'.encode()) > len(rows)), None)
+    if raw.count(b":") != rows * len(FIELDS):
+        twice = next((f for f in FIELDS if raw.count(f'"{f}"'.encode()) > rows), None)
         message = f"{twice or 'A field'} is given twice; expected once."
         raise ContractError(422, "duplicate_field", twice, message)
-    return requests, many
 
 
 def validated(row: Any, where: str = "") -> Request:

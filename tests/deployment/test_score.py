@@ -279,6 +279,6 @@ def test_scoring_needs_no_training_library_and_nothing_that_unpickles() -> None:
     tree = ast.parse((paths.DEPLOYMENT / "score.py").read_text())
     imported = {(n.module or "").split(".")[0] for n in ast.walk(tree) if isinstance(n, ast.ImportFrom)}
     imported |= {a.name.split(".")[0] for n in ast.walk(tree) if isinstance(n, ast.Import) for a in n.names}
-    third_party = {"numpy", "onnxruntime", "azureml_inference_server_http", "decode", "request"}
+    third_party = {"msgspec", "numpy", "onnxruntime", "azureml_inference_server_http", "decode", "request"}
     assert imported - sys.stdlib_module_names == third_party
     assert not imported & {"pickle", "marshal", "shelve"}
