@@ -39,7 +39,8 @@ class Criterion(msgspec.Struct, forbid_unknown_fields=True):
     wanted: str
     found: float | str
     interval: Annotated[list[float], Meta(min_length=2, max_length=2)] | None
-    verdict: Verdict
+    verdict: Literal["passed", "failed", "unsure", "not_run"]
+    smallest_difference: Annotated[float, Meta(ge=0)] | UnsetType = UNSET
 
 
 class Decision(msgspec.Struct):

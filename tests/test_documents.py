@@ -27,7 +27,16 @@ EXAMPLES = {
 # What the sample leaves out, so that every branch of a schema is met.
 MORE: dict[str, dict[str, Any]] = {
     "decision": {
-        "criteria": [{"name": "a", "wanted": "b", "found": 0.4, "interval": [0.3, 0.5], "verdict": "passed"}],
+        "criteria": [
+            {
+                "name": "a",
+                "wanted": "b",
+                "found": 0.4,
+                "interval": [0.3, 0.5],
+                "verdict": "unsure",
+                "smallest_difference": 0.1,
+            }
+        ],
         "candidate": {},
         "champion": None,
     },
