@@ -26,7 +26,13 @@ Array = npt.NDArray[Any]
 Interval = tuple[float, float]
 
 # The limits that an interval is held against, as ``must_be_shown`` names them.
-LIMITS = ("floors", "baselines", "champion")
+LIMITS = ("floors", "calibration", "baselines", "slices", "champion")
+
+# A slice with fewer rows is shown and not judged: so few rows make a bootstrap interval too narrow.
+FEWEST_IN_SLICE = 20
+
+# The expected calibration error compares mean probability and share of 1 in so many bins of about equal size.
+BINS = 6
 
 # A difference of this many standard errors is shown by 80 % of the samples at the 5 % level: 1.96 + 0.84.
 DETECTABLE = 2.80
@@ -46,6 +52,11 @@ class Rules:
     min_roc_auc: float
     min_accuracy: float
     margin: float
+    min_calibration_slope: float = 0.5
+    max_calibration_error: float = 0.1
+    margin_slice: float = 0.1
+    max_input_roc_auc: float = 0.99
+    max_conflicting_share: float = 0.25
     promote_when: str = "not_worse"
     must_be_shown: tuple[str, ...] = ("champion",)
     same_within: float = 1e-6
@@ -64,7 +75,11 @@ class Champion:
 
 @dataclass(frozen=True)
 class Evidence:
-    """Outcomes, groups and probabilities [holdout rows]; ``trained`` are the metrics that training left."""
+    """Outcomes, groups and probabilities [holdout rows]; ``trained`` are the metrics that training left.
+
+    ``slices`` are masks [holdout rows]. ``inputs`` are ROC AUCs and ``conflicting`` is a share, both as module ``leaks``
+    measures them on the training set.
+    """
 
     outcomes: Array
     groups: Array
@@ -72,6 +87,9 @@ class Evidence:
     baselines: Mapping[str, Array]
     trained: Mapping[str, float]
     champion: Champion | None = None
+    slices: Mapping[str, Array] = field(default_factory=dict)
+    inputs: Mapping[str, float] = field(default_factory=dict)
+    conflicting: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -110,9 +128,10 @@ class Decision:
 def decide(evidence: Evidence, rules: Rules) -> Decision:
     """Judge a candidate; nothing outside is read or changed.
 
-    Numbers that are missing or not finite fail first, then a candidate that has probably seen the holdout. A candidate
-    that is not new is held before its floors are asked, for the champion it equals was released already. Then floors and
-    baselines fail, and last the champion is compared with.
+    Numbers that are missing or not finite fail first, then a constant answer, then data that give the label away or
+    contradict themselves, then a candidate that has probably seen the holdout. A candidate that is not new is held before
+    its floors are asked, for the champion it equals was released already. Then floors, calibration and baselines fail,
+    then a slice that is worse than the champion's, and last the champion is compared with over all rows.
     """
     if rules.promote_when not in ("not_worse", "better"):
         raise UsageError(f"promote_when is {rules.promote_when!r}; expected not_worse or better.")
@@ -121,13 +140,24 @@ def decide(evidence: Evidence, rules: Rules) -> Decision:
     sound = _sound(evidence)
     if wrong := _first_failed(sound):
         return Decision("fail", f"The evidence is not sound. {wrong}", sound)
+    sound += (_told_apart(evidence),)
+    if wrong := _first_failed(sound):
+        return Decision("fail", f"The candidate does not look at its inputs. {wrong}", sound)
+    sound += _data(evidence, rules)
+    if wrong := _first_failed(sound):
+        return Decision("fail", f"The data cannot be learned from. {wrong}", sound)
     weights = draw_groups(evidence.groups, rules.resamples, rules.seed)
     sound += _unseen(evidence, weights)
     if wrong := _first_failed(sound):
         return Decision("fail", f"The candidate has probably seen the holdout in training. {wrong}", sound)
-    kept, beaten = _floors(evidence, rules, weights), _baselines(evidence, weights)
-    floors = kept + beaten
-    broken = _broken(kept, "floors", rules) or _broken(beaten, "baselines", rules)
+    judged = {
+        "floors": _floors(evidence, rules, weights),
+        "calibration": _calibration(evidence, rules, weights),
+        "baselines": _baselines(evidence, weights),
+        "slices": _slices(evidence, rules, weights),
+    }
+    floors = tuple(criterion for criteria in judged.values() for criterion in criteria)
+    broken = next((s for limit, criteria in judged.items() if (s := _broken(criteria, limit, rules))), "")
     if evidence.champion is None:
         reason = broken or f"There is no champion yet. {_kept(floors)}"
         return Decision("fail" if broken else "promote", reason, sound + floors)
@@ -218,6 +248,96 @@ def _floors(evidence: Evidence, rules: Rules, weights: Array) -> tuple[Criterion
     ceilings = [_at_most(f"{_words(n)} on the holdout", limit, found[n], drawn[n]) for n, limit in most.items()]
     floors = [_at_least(f"{_words(n)} on the holdout", limit, found[n], drawn[n]) for n, limit in least.items()]
     return (*ceilings, *floors)
+
+
+def calibration_slopes(outcomes: Array, probabilities: Array, weights: Array) -> Array:
+    """Return the slope [resamples] of a logistic regression of the outcomes on the log-odds, for every row of ``weights``.
+
+    1 means that the log-odds are as spread as they should be; below 1 the model is too sure of itself (Cox, Biometrika
+    45, 1958). A weak pull towards 1 keeps the slope finite where a draw separates the outcomes.
+    """
+    edge = 1e-6
+    p = np.clip(probabilities.astype(np.float64), edge, 1 - edge)
+    x, y, drawn = np.log(p / (1 - p)), np.asarray(outcomes, dtype=np.float64), weights.astype(np.float64)
+    pull = 1e-3
+    shift, slope = np.zeros(len(drawn)), np.ones(len(drawn))
+    for _ in range(100):
+        fitted = 1 / (1 + np.exp(-np.clip(shift[:, None] + slope[:, None] * x, -700, 700)))
+        error, curve = drawn * (y - fitted), drawn * fitted * (1 - fitted)
+        first = error.sum(axis=1) - pull * shift
+        second = error @ x - pull * (slope - 1)
+        a, b, c = curve.sum(axis=1) + pull, curve @ x, curve @ (x * x) + pull
+        determinant = a * c - b * b
+        # A full Newton step can overshoot far from the solution, so that no step is longer than 0.5.
+        steps = np.array([(c * first - b * second) / determinant, (a * second - b * first) / determinant])
+        steps = np.clip(steps, -0.5, 0.5)
+        shift, slope = shift + steps[0], slope + steps[1]
+        if np.abs(steps).max() < 1e-9:
+            break
+    return slope
+
+
+def calibration_errors(outcomes: Array, probabilities: Array, weights: Array) -> Array:
+    """Return the expected calibration error [resamples]: mean distance of probability and share of 1 over ``BINS`` bins."""
+    edges = np.quantile(probabilities, np.linspace(0, 1, BINS + 1)[1:-1])
+    bins = np.searchsorted(edges, probabilities, side="right")
+    gaps = weights * (np.asarray(outcomes) - probabilities)
+    distances = sum(np.abs(gaps[:, bins == number].sum(axis=1)) for number in range(BINS))
+    return np.asarray(distances / weights.sum(axis=1))
+
+
+def _calibration(evidence: Evidence, rules: Rules, weights: Array) -> tuple[Criterion, ...]:
+    y, p = evidence.outcomes, evidence.candidate
+    once = np.ones((1, len(y)))
+    slope, error = float(calibration_slopes(y, p, once)[0]), float(calibration_errors(y, p, once)[0])
+    # Drawing again adds luck, and luck only adds distance. Centring the draws takes the added distance out.
+    errors = calibration_errors(y, p, weights)
+    errors = np.maximum(errors - errors.mean() + error, 0)
+    slopes = calibration_slopes(y, p, weights)
+    return (
+        _at_least("calibration slope on the holdout", rules.min_calibration_slope, slope, slopes),
+        _at_most("calibration error on the holdout", rules.max_calibration_error, error, errors),
+    )
+
+
+def _slices(evidence: Evidence, rules: Rules, weights: Array) -> tuple[Criterion, ...]:
+    """Return a criterion a slice: on its rows the candidate is not worse than the champion by more than the margin."""
+    if evidence.champion is None:
+        return ()
+    y = np.asarray(evidence.outcomes)
+    losses = _log_losses(y, evidence.candidate) - _log_losses(y, evidence.champion.probabilities)
+    criteria = []
+    for name, mask in evidence.slices.items():
+        rows = int(mask.sum())
+        if not rows:
+            continue
+        drawn = weights[:, mask]
+        counts = drawn.sum(axis=1)
+        some = counts > 0
+        draws = drawn[some] @ losses[mask] / counts[some]
+        low, high = _interval(draws)
+        many, found = rows >= FEWEST_IN_SLICE, float(losses[mask].mean())
+        title, wanted = f"slice {name}: log loss minus the champion's", f"at most {rules.margin_slice:g}, {rows} rows"
+        holds, fails = many and high <= rules.margin_slice, many and low > rules.margin_slice
+        criteria.append(_judged(title, wanted, found, draws, holds=holds, fails=fails))
+    return tuple(criteria)
+
+
+def _told_apart(evidence: Evidence) -> Criterion:
+    different = len(np.unique(np.round(evidence.candidate, 6)))
+    return _criterion("different probabilities on the holdout", "2 or more", different, different > 1)
+
+
+def _data(evidence: Evidence, rules: Rules) -> tuple[Criterion, ...]:
+    criteria = []
+    if evidence.inputs:
+        name, area = max(evidence.inputs.items(), key=lambda item: item[1])
+        title, wanted = f"roc auc of {name} alone on the training set", f"below {rules.max_input_roc_auc:g}"
+        criteria.append(_criterion(title, wanted, area, area < rules.max_input_roc_auc))
+    title = "share of training rows that contradict an equal row"
+    most, found = rules.max_conflicting_share, evidence.conflicting
+    criteria.append(_criterion(title, f"at most {most:g}", found, found <= most))
+    return tuple(criteria)
 
 
 def _baselines(evidence: Evidence, weights: Array) -> tuple[Criterion, ...]:

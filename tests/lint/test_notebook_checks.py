@@ -16,7 +16,7 @@ from workbench import cells
 from runbook import paths
 from runbook.check import check, not_needed
 from runbook.errors import CheckFailed
-from runbook.modelling import dataset, onnx_model, promotion, request, training
+from runbook.modelling import dataset, leaks, onnx_model, promotion, request, training
 from runbook.modelling.description import description
 from runbook.platform.base import Deployment, Endpoint
 from runbook.testing import cases, load_results, scaling
@@ -301,6 +301,7 @@ def judged(champion: str, training_key: str) -> dict[str, Any]:
         np=np, holdout=holdout, outcomes=dataset.outcomes(holdout), answers=answers,
         candidate=made["logistic_regression"], champion=made[champion], baselines={},
         version=SimpleNamespace(tags={"training_key": "a"}), trained={"training_key": training_key, "metrics": metrics},
+        training_set=cells()["table"], leaks=leaks,
     )  # fmt: skip
 
 
@@ -326,6 +327,8 @@ def test_each_limit_of_the_evaluation_reaches_its_own_criterion() -> None:
     names = judged("gradient_boosting", "b")
     limits = {"holdout_max_log_loss": 0.51, "holdout_max_brier": 0.18, "holdout_min_roc_auc": 0.79}
     limits |= {"holdout_min_accuracy": 0.74, "margin_log_loss": 0.06}
+    limits |= {"holdout_min_calibration_slope": 0.4, "holdout_max_calibration_error": 0.2, "margin_slice": 0.3}
+    limits |= {"max_input_roc_auc": 0.98, "max_conflicting_share": 0.35}
     settings = {"bootstrap_resamples": 200, "seed": 1, "promote_when": "not_worse", "must_be_shown": ["champion"]}
     found = run("30_evaluate", "decision", **{**names, **limits, **settings, "pd": pd})["document"]["criteria"]
     wanted = {row["name"]: row["wanted"] for row in found}
@@ -333,6 +336,12 @@ def test_each_limit_of_the_evaluation_reaches_its_own_criterion() -> None:
     assert wanted["brier on the holdout"] == "at most 0.18"
     assert wanted["roc auc on the holdout"] == "at least 0.79"
     assert wanted["accuracy on the holdout"] == "at least 0.74"
+    assert wanted["calibration slope on the holdout"] == "at least 0.4"
+    assert wanted["calibration error on the holdout"] == "at most 0.2"
+    slices = [value for name, value in wanted.items() if name.startswith("slice ")]
+    assert slices and all(value.startswith("at most 0.3,") for value in slices)
+    assert [value for name, value in wanted.items() if name.startswith("roc auc of ")] == ["below 0.98"]
+    assert wanted["share of training rows that contradict an equal row"] == "at most 0.35"
     assert wanted["log loss minus the champion's"] == "at most 0.06, the whole interval"
 
 

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from sklearn.base import clone
 from sklearn.ensemble import RandomForestClassifier
+from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
 from sklearn.pipeline import make_pipeline
 from workbench import cells
@@ -149,6 +150,87 @@ def test_a_draw_of_one_outcome_has_no_roc_auc_and_leaves_the_interval_to_the_oth
     outcomes, probabilities = np.array([0, 0, 1]), np.array([0.1, 0.2, 0.9])
     weights = np.array([[1, 1, 1], [2, 1, 0]])
     assert promotion.roc_auc_draws(outcomes, probabilities, weights) == pytest.approx([1.0, np.nan], nan_ok=True)
+
+
+def log_odds(probabilities: Any) -> Any:
+    return np.log(probabilities / (1 - probabilities))
+
+
+def with_odds(odds: Any) -> Any:
+    return 1 / (1 + np.exp(-odds))
+
+
+def test_a_constant_candidate_is_refused() -> None:
+    decision = promotion.decide(evidence(candidate=np.full(ROWS, 0.4), baselines={}), LENIENT)
+    assert decision.decision == "fail"
+    assert decision.reason == (
+        "The candidate does not look at its inputs. Different probabilities on the holdout: found 1, expected 2 or more."
+    )
+
+
+def test_a_candidate_that_is_too_sure_of_itself_is_refused_by_its_slope() -> None:
+    decision = promotion.decide(evidence(candidate=with_odds(4 * log_odds(TRUTH)), baselines={}), LENIENT)
+    assert decision.decision == "fail"
+    assert decision.reason.startswith("Calibration slope on the holdout: found 0.2")
+    assert decision.reason.endswith("expected at least 0.5.")
+
+
+def test_a_candidate_whose_probabilities_are_all_too_high_is_refused_by_its_error() -> None:
+    decision = promotion.decide(evidence(candidate=with_odds(1.5 + log_odds(TRUTH)), baselines={}), LENIENT)
+    assert decision.decision == "fail"
+    assert decision.reason.startswith("Calibration error on the holdout: found 0.")
+
+
+def test_an_input_that_tells_the_label_is_refused_by_name() -> None:
+    decision = promotion.decide(evidence(inputs={"Fare": 0.7, "boat": 0.995}), LENIENT)
+    assert decision.reason == (
+        "The data cannot be learned from. Roc auc of boat alone on the training set: found 0.995, expected below 0.99."
+    )
+
+
+def test_rows_that_contradict_each_other_are_refused() -> None:
+    decision = promotion.decide(evidence(conflicting=0.4), LENIENT)
+    assert decision.decision == "fail"
+    assert "contradict an equal row: found 0.4, expected at most 0.25." in decision.reason
+
+
+SLICES = {"broken": np.arange(ROWS) < 60, "sound": np.arange(ROWS) >= 60, "few": np.arange(ROWS) < 12}
+
+
+def test_a_candidate_that_is_bad_on_one_slice_is_refused_though_it_is_good_enough_over_all_rows() -> None:
+    broken = np.where(SLICES["broken"], 1 - TRUTH, TRUTH)
+    shown = evidence(candidate=broken, baselines={}, champion=champion(TRUTH), slices=SLICES)
+    decision = promotion.decide(shown, dataclasses.replace(LENIENT, margin=0.4))
+    assert decision.decision == "fail"
+    assert failed(decision) == ["slice broken: log loss minus the champion's"]
+    assert "expected at most 0.1, 60 rows" in decision.reason
+    assert by_name(decision, "slice few: log loss minus the champion's").verdict == "unsure"
+
+
+def test_an_equal_candidate_passes_every_slice() -> None:
+    decision = promotion.decide(evidence(champion=champion(noisy(0.02)), slices=SLICES), RULES)
+    assert (decision.decision, failed(decision)) == ("promote", [])
+
+
+def test_the_calibration_slope_is_that_of_an_unpenalised_logistic_regression() -> None:
+    weights = promotion.draw_groups(TICKETS, 5, seed=5)
+    for candidate in (TRUTH, with_odds(4 * log_odds(TRUTH)), with_odds(log_odds(TRUTH) / 3)):
+        odds = log_odds(candidate).reshape(-1, 1)
+        model = LogisticRegression(C=1e12, max_iter=1000, tol=1e-10)
+        expected = [model.fit(odds, OUTCOMES, sample_weight=row).coef_[0, 0] for row in weights]
+        assert promotion.calibration_slopes(OUTCOMES, candidate, weights) == pytest.approx(expected, rel=0.01)
+
+
+def test_probabilities_that_separate_the_outcomes_have_a_finite_slope() -> None:
+    weights = promotion.draw_groups(TICKETS, 20, seed=5)
+    slopes = promotion.calibration_slopes(OUTCOMES, np.where(OUTCOMES == 1, 0.9, 0.1), weights)
+    assert np.isfinite(slopes).all() and (slopes > 1).all()
+
+
+def test_the_calibration_error_is_the_distance_of_what_was_said_from_what_happened() -> None:
+    outcomes, once = np.array([0, 0, 0, 1] * 10), np.ones((1, 40))
+    assert promotion.calibration_errors(outcomes, np.full(40, 0.25), once) == pytest.approx([0.0])
+    assert promotion.calibration_errors(outcomes, np.full(40, 0.45), once) == pytest.approx([0.2])
 
 
 def test_a_candidate_that_a_baseline_equals_fails() -> None:
@@ -308,7 +390,7 @@ def test_the_same_evidence_gives_the_same_decision() -> None:
 def test_metrics_lie_within_their_intervals() -> None:
     decision = promotion.decide(evidence(champion=champion(noisy(0.05))), RULES)
     measured = [c for c in decision.criteria if c.interval]
-    assert len(measured) == 9
+    assert len(measured) == 11
     for c in measured:
         assert c.interval is not None and isinstance(c.found, float)
         assert c.interval[0] <= c.found <= c.interval[1]
