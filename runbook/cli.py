@@ -165,10 +165,12 @@ def step(
 
     .venv/bin/runbook step 95_rollback --stage prod
     """
+    from runbook import steps
     from runbook.engine import plan
 
     this = plan.single(name, stage)
-    half = "ci" if name in plan.CI else "cd" if this in plan.PLANS["cd"] else name
+    # A step of no plan makes a run of its own name.
+    half = steps.row(name).plan or name
     _run(
         plan.Request(
             half, [this], target, run_id or plan.new_run_id(), _command(), source, files, overrides, here=here

@@ -11,7 +11,7 @@ from typing import Any
 
 import msgspec
 
-from runbook import documents, hint, paths
+from runbook import documents, hint, paths, steps
 from runbook.errors import HandoffMissing, RunError, UsageError
 
 SCHEMA_VERSION = "1.2"
@@ -62,8 +62,8 @@ def load_metadata(name: str, run_id: str) -> dict[str, Any]:
 
     The run ``interactive`` reads what was left last: by itself, or by the latest green run that has left it.
     """
-    step = {"run": "20_train", "model": "40_register", "decision": "30_evaluate"}[name]
-    return read_json(_readable(_metadata(name, run_id), run_id), name, hint.step(step, run_id))
+    path = _readable(_metadata(name, run_id), run_id)
+    return read_json(path, name, hint.step(steps.writer(name), run_id))
 
 
 def write_json(path: Path, schema: str, document: dict[str, Any]) -> Path:

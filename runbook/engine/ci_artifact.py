@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from runbook import handoff, hint, paths
+from runbook import handoff, hint, paths, steps
 from runbook.engine import manifest
 from runbook.errors import HandoffMissing, RunError
 
@@ -72,7 +72,7 @@ def latest_ci(target: str) -> str:
     for this in manifest.everything():
         if this.target != target or (this.rehearsal and not manifest.rehearses(target)):
             continue  # its model was registered elsewhere, or with a stand-in
-        registered = any(row["step"] == "40_register" for row in this.steps)
+        registered = any(row["step"] == steps.writer("model") for row in this.steps)
         if registered and not _red(this.steps) and (this.folder / "metadata" / "model.json").exists():
             return this.run_id
     raise HandoffMissing(

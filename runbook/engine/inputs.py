@@ -5,18 +5,16 @@ from __future__ import annotations
 import ast
 import hashlib
 import json
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from runbook import paths
+from runbook import paths, steps
 from runbook.engine.step import Step
 from runbook.errors import AnatomyError
-from runbook.modelling.description import description
-from runbook.platform import files
 
 # A step asks a platform for services, and what it finds is checked against the platform itself. So a mended verb of a
-# platform does not make a finished training old.
-BOUNDARY = "runbook.platform"
+# platform does not make a finished training old. The table of steps is read by the runner: a new row changes no other step.
+BOUNDARIES = ("runbook.platform", "runbook.steps")
 
 
 def inputs(step: Step, order: Sequence[str], run_id: str) -> dict[str, str]:
@@ -26,11 +24,11 @@ def inputs(step: Step, order: Sequence[str], run_id: str) -> dict[str, str]:
     when a module that the notebook imports cannot be found.
     """
     found = {"notebook": _sha256(step.notebook.read_bytes())}
-    for path in [*modules(step.notebook), *_files(step)]:
+    row = steps.row(step.name)
+    for path in [*modules(step.notebook), *row.reads(step.stage)]:
         found[_shown(path)] = _sha256(path.read_bytes())
-    if step.name == "20_train":
-        values = json.dumps(description().training_values(), sort_keys=True)
-        found["data/dataset.py: what training reads"] = _sha256(values.encode())
+    for name, value in row.reads_values().items():
+        found[name] = _sha256(json.dumps(value, sort_keys=True).encode())
 
     before = order[: order.index(step.label)] if step.label in order else order
     for path in sorted(paths.run_folder(run_id).glob("*/handoff.json")):
@@ -43,7 +41,7 @@ def inputs(step: Step, order: Sequence[str], run_id: str) -> dict[str, str]:
 def modules(notebook: Path) -> list[Path]:
     """Return the modules of this package that a notebook imports, and those that they import in turn, sorted.
 
-    Modules below ``BOUNDARY`` are left out. Raises AnatomyError when a module cannot be found.
+    ``BOUNDARIES`` and the modules below them are left out. Raises AnatomyError when a module cannot be found.
     """
     import nbformat
 
@@ -80,8 +78,7 @@ def _known(path: Path | None, module: str, user: Path) -> Iterable[Path]:
             f"{user.name} imports {module}, which is no module below {paths.ROOT / 'runbook'}. Correct the import, or "
             "restore the module with: git checkout -- runbook"
         )
-    boundary = paths.ROOT / BOUNDARY.replace(".", "/")
-    if not path.is_relative_to(boundary):
+    if not any(path.with_suffix("").is_relative_to(_path(boundary)) for boundary in BOUNDARIES):
         yield path
 
 
@@ -90,26 +87,15 @@ def _ours(module: str | None) -> bool:
 
 
 def _file(module: str) -> Path | None:
-    path = paths.ROOT / module.replace(".", "/")
+    path = _path(module)
     for candidate in (path.with_suffix(".py"), path / "__init__.py"):
         if candidate.exists():
             return candidate
     return None
 
 
-def _files(step: Step) -> list[Path]:
-    setup = paths.ENVIRONMENT_SETUP
-    shipped_request = [paths.DEPLOYMENT / "request.py", paths.DEPLOYMENT / "decode.py"]
-    lock = setup / "requirements.lock"
-    reads: dict[str, Callable[[], list[Path]]] = {
-        "10_create_compute": lambda: [setup / "compute.yml"],
-        "20_train": lambda: [description().file, lock, *shipped_request, setup / "training-job.yml"],
-        "30_evaluate": lambda: [description().file, lock, *shipped_request, paths.DATASET],
-        "50_create_cluster": lambda: [setup / "cluster.yml"],
-        "60_deploy": lambda: files.shipped(step.stage) if step.stage else [],
-        "70_functional_test": lambda: [*shipped_request, paths.DATASET],
-    }
-    return reads[step.name]() if step.name in reads else []
+def _path(module: str) -> Path:
+    return paths.ROOT / module.replace(".", "/")
 
 
 def _shown(path: Path) -> str:

@@ -7,15 +7,13 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
-from runbook import handoff, paths
+from runbook import handoff, paths, steps
 from runbook.engine import params, step
 from runbook.engine.masking import Mask
 from runbook.engine.step import Result, Status, Step
 from runbook.errors import PlatformError
 from runbook.platform.base import Platform
 
-# Training wants the compute that 10_create_compute made; every other step only talks to services.
-ON_COMPUTE = ("20_train",)
 LOG = "job.log"
 
 
@@ -29,7 +27,7 @@ def run(
     mask: Mask,
 ) -> Result | None:
     """Return the verdict of a step that ran as a job, or None when it is to be run here."""
-    if s.name not in ON_COMPUTE:
+    if not steps.row(s.name).wants_compute:
         return None
     folder = paths.step_folder(run_id, s.name, s.stage)
     folder.mkdir(parents=True, exist_ok=True)

@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-from runbook import git, hint, paths, release, side_channel
+from runbook import git, hint, paths, release, side_channel, steps
 from runbook.engine import ci_artifact, inputs, job, lock, manifest, params, resume, step
 from runbook.engine.event_log import EventLog
 from runbook.engine.manifest import Manifest
@@ -21,15 +21,6 @@ from runbook.engine.step import Limits, Result, Status, Step
 from runbook.errors import RunError, StepFailed, UsageError
 from runbook.platform.base import Platform
 
-CI = ("10_create_compute", "20_train", "30_evaluate", "40_register", "49_delete_compute")
-RELEASE = ("60_deploy", "70_functional_test", "80_stress_test", "90_release")
-UNDO = ("95_rollback", "99_teardown")
-# Runs after a failure too, once its counterpart has started: a failed training must not leave a compute target behind.
-ALWAYS = {"49_delete_compute": "10_create_compute"}
-# Made for one step and deleted after it: whether it still stands says nothing, whether that step runs again says all.
-NEEDED_BY = {"10_create_compute": "20_train"}
-# Runs when the step fails or is interrupted, so that nothing stays half released.
-ON_FAILURE = {release.STEP: release.UNDO}
 # An interrupted release is taken back within this many seconds: a cancelled agent gives its clean-up five minutes.
 UNDO_SECONDS = 240.0
 
@@ -38,13 +29,7 @@ CELL_SECONDS = 1800.0
 # For what a verb does around its wait: requests with their retries, reading a log.
 CELL_MARGIN_SECONDS = 600.0
 
-_CI_STEPS = [Step(name, None) for name in CI]
-_CD_STEPS = [
-    *(Step(name, "dev") for name in RELEASE),
-    Step("50_create_cluster", "prod"),
-    *(Step(name, "prod") for name in RELEASE),
-]
-PLANS = {"ci": _CI_STEPS, "cd": _CD_STEPS, "all": _CI_STEPS + _CD_STEPS}
+PLANS = {plan: [Step(*named) for named in steps.in_plan(plan)] for plan in ("ci", "cd", "all")}
 
 
 class Console(Protocol):
@@ -114,7 +99,13 @@ def resolve(request: Request) -> dict[Step, dict[str, Any]]:
 
 def _with_undo(request: Request) -> list[Step]:
     """Return the steps that were asked for, and those that run when one of them fails."""
-    return [*request.steps, *(Step(ON_FAILURE[s.name], s.stage) for s in request.steps if s.name in ON_FAILURE)]
+    undoing = [undo for s in request.steps if (undo := _on_failure(s))]
+    return [*request.steps, *undoing]
+
+
+def _on_failure(s: Step) -> Step | None:
+    name = steps.row(s.name).on_failure
+    return Step(name, s.stage) if name else None
 
 
 def run(request: Request, platform: Platform, console: Console) -> Manifest:
@@ -200,7 +191,7 @@ def _run_steps(
         now: dict[str, str] = {}
         # Clearing up after a failure has time of its own, for it may be the run's deadline that failed.
         seconds = cell_seconds
-        if failed and failed.status == "cancelled" and s.name in ON_FAILURE.values():
+        if failed and failed.status == "cancelled" and s.name in steps.undoing():
             seconds = min(seconds, UNDO_SECONDS)
         limits = Limits(seconds, time.monotonic() + seconds) if failed else whole
         status: Status
@@ -226,7 +217,7 @@ def _run_steps(
 
     def skip(s: Step) -> Result | None:
         # What was made again has to be cleared up again, whatever an earlier clearing up has left.
-        again = failed or ALWAYS.get(s.name) in ran
+        again = failed or steps.row(s.name).always_after in ran
         done = None if again else _done(s, request, parameters, order, platform)
         if done is None:
             ran.add(s.name)
@@ -253,17 +244,18 @@ def _run_steps(
         return step.unfinished(s, request.target, request.run_id, parameters[s], {}, status, error, began, 0.0)
 
     for number, s in enumerate(request.steps, 1):
-        if failed and ALWAYS.get(s.name) not in begun:
+        if failed and steps.row(s.name).always_after not in begun:
             this.record(s.name, s.stage, s.label, "not_run", None)
             continue
         begun.add(s.name)
         result = attempt(number, s)
         if not result.green and not failed:
             failed = result
-            if s.name in ON_FAILURE:
+            undo = _on_failure(s)
+            if undo:
                 if result.status == "cancelled":
                     console.note(f"{s.label} was interrupted: taking it back, which ends within {UNDO_SECONDS:.0f} s")
-                attempt(number, Step(ON_FAILURE[s.name], s.stage))
+                attempt(number, undo)
     return failed
 
 
@@ -272,7 +264,7 @@ def _done(
 ) -> Result | None:
     if not request.resume:
         return None
-    user = Step(NEEDED_BY.get(s.name, s.name), s.stage)
+    user = Step(steps.row(s.name).made_for or s.name, s.stage)
     # Its own result is no longer asked for, but a step that runs again needs what this one made.
     if user != s and not _done(user, request, parameters, order, platform):
         return None
@@ -402,11 +394,14 @@ def _go_on(this: Manifest, command: str) -> str:
 
 def single(name: str, stage: str | None) -> Step:
     """Return one step by name; raises UsageError when there is no such step or the stage does not fit it."""
-    staged = {s.name for s in _CD_STEPS} | set(UNDO)
-    if name not in {*CI, *staged}:
-        raise UsageError(f"No step {name!r}. The steps are: {', '.join([*CI, '50_create_cluster', *RELEASE, *UNDO])}.")
-    if name in staged and stage is None:
-        raise UsageError(f"{name} works on a stage: add --stage dev or --stage prod.")
-    if name == "50_create_cluster" and stage != "prod":
-        raise UsageError("50_create_cluster works on prod only: dev has no cluster.")
-    return Step(name, stage if name in staged else None)
+    if name not in steps.NAMES:
+        raise UsageError(f"No step {name!r}. The steps are: {', '.join(steps.NAMES)}.")
+
+    stages = steps.row(name).stages
+    if not stages:
+        return Step(name, None)
+    if stage is None:
+        raise UsageError(f"{name} works on a stage: add {' or '.join(f'--stage {s}' for s in stages)}.")
+    if stage not in stages:
+        raise UsageError(f"{name} works on {' and '.join(stages)} only, not on {stage}.")
+    return Step(name, stage)

@@ -1,11 +1,11 @@
-"""What lets a resumed run skip a step: the same inputs, and a result that still stands."""
+"""Decides which steps a resumed run can skip: those with the same inputs and a result that still exists."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from runbook import handoff, hint, paths
-from runbook.engine import manifest, standing, step
+from runbook import handoff, hint, paths, steps
+from runbook.engine import manifest, step
 from runbook.engine.step import Result, Step
 from runbook.errors import RunError
 from runbook.platform.base import Platform
@@ -18,8 +18,13 @@ def finished(
     done = step.load(paths.step_folder(run_id, s.name, s.stage))
     if not done or not done.green or done.parameters != parameters or done.inputs != now:
         return None
+    still_valid = steps.row(s.name).still_valid
+    if still_valid is None:
+        return done
+
     values = handoff.find(s.name, run_id, s.stage)
-    return done if standing.stands(s.name, s.stage, values, platform) else None
+    valid = values is not None and still_valid(platform, s.stage, values)
+    return done if valid else None
 
 
 def refuse_stale(run_id: str, platform: Platform) -> None:

@@ -6,12 +6,13 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from runbook import steps
 from runbook.check import Check
 from runbook.report import format
 from runbook.report.evidence import Run, StepRun
 
-EVALUATE = "30_evaluate"
-TESTS = ("70_functional_test", "80_stress_test")
+EVALUATE = steps.writer("decision")
+TESTS = steps.testing()
 
 
 @dataclass(frozen=True)

@@ -6,8 +6,7 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
-from runbook import hint
-from runbook.engine.plan import ALWAYS, PLANS, UNDO
+from runbook import hint, steps
 from runbook.lint.azure_pipelines.language import AT
 from runbook.lint.azure_pipelines.tasks import REPORTED, Job, called, connections, script, text
 
@@ -47,9 +46,10 @@ def problems(job: Job) -> Iterator[str]:
 
 def _order(job: Job) -> Iterator[str]:
     found = [name for step in job.steps if (name := called(step))]
-    plan = [s.name for s in PLANS[job.file.removesuffix(".yml")] if s.stage in (None, job.stage["stage"])]
+    rows = steps.in_plan(job.file.removesuffix(".yml"))
+    plan = [name for name, stage in rows if stage in (None, job.stage["stage"])]
     # The failure hook is another agent's; a cancelled job has none, so it ends with a rollback of its own.
-    rollback = {"on.failure": [UNDO[0]], "deploy": [*plan, UNDO[0]]}
+    rollback = {"on.failure": list(steps.undoing()), "deploy": [*plan, *steps.undoing()]}
     wanted = rollback.get(job.hook, plan)
     if found and found != wanted:
         yield f"{job.at}: {job.label} runs {' '.join(found)}, wanted {' '.join(wanted)}, follow `{hint.line('plan')}`."
@@ -68,11 +68,11 @@ def _call(job: Job, step: dict[str, Any]) -> Iterator[str]:
     staged = f"{_staged(job, line)} "
     if (job.file == "cd.yml") is not (f"--stage {job.stage['stage']} " in staged):
         yield f"{step[AT]}: {name} runs as {staged!r}, wanted --stage in CD and none in CI, mend it."
-    undoes = name == UNDO[0]
+    undoes = name in steps.undoing()
     takes = job.hook == "deploy" and not undoes
     for wish, needed in (("--from ", takes), ("-p only_release_of=$(Build.BuildId) ", undoes)):
         if (wish in staged) is not needed:
-            where = "in deploy" if wish == "--from " else f"for {UNDO[0]}"
+            where = "in deploy" if wish == "--from " else f"for {' and '.join(steps.undoing())}"
             yield f"{step[AT]}: {name} runs as {staged!r}, wanted {wish}{where} and nowhere else, mend it."
     if job.hook == "deploy" and undoes and step.get("condition") != "canceled()":
         yield f"{step[AT]}: {name} has condition {step.get('condition')}, wanted canceled(): no hook covers it, set it."
@@ -85,7 +85,9 @@ def _staged(job: Job, line: str) -> str:
 
 def _failure(step: dict[str, Any]) -> Iterator[str]:
     what = step.get("displayName", "a step")
-    if (called(step) in ALWAYS or any(t.found_in(step) for t in REPORTED)) and step.get("condition") != "always()":
+    clears_up = steps.row(called(step) or "").always_after != ""
+    needed = clears_up or any(task.found_in(step) for task in REPORTED)
+    if needed and step.get("condition") != "always()":
         yield f"{step[AT]}: {what} has condition {step.get('condition')}, wanted always(): a failure needs it, set it."
     if step.get("continueOnError") == "true":
         yield f"{step[AT]}: {what} has continueOnError, wanted a failure that stops the job, remove it."

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from runbook import steps
 from runbook.lint.azure_pipelines.language import AT
 
 ARTIFACT = "titanic_pred_artifact"
@@ -112,15 +113,46 @@ REPORTED = [
     Task("the reports", r"PublishPipelineArtifact@1.*\$\(runFolder\)"),
 ]
 _READY = [_CHECKOUT, _FETCHED, *_INSTALLED, _CONNECTED]
-_RELEASED = [
-    _step("60_deploy", "CD 4"),
-    _step("70_functional_test", "section 5.1"),
-    _step("80_stress_test", "section 5.2"),
-    _step("90_release", "the move to production"),
-    _step("95_rollback", "a cancelled release"),
+# What the article's CI does besides the steps, by the step that it stands before.
+_BEFORE = {
+    "20_train": [Task("Create metadata and models folders (CI 5)", r"mkdir.*metadata.*models")],
+    "49_delete_compute": [
+        Task(
+            "Stage sources (CI 8)",
+            r"CopyFiles@2.*environment_setup/\*\*\s+deployment/\*\*\s.*ArtifactStagingDirectory",
+        ),
+        Task(
+            "Stage metadata (CI 8)",
+            r"CopyFiles@2.*\$\(runFolder\).*metadata/\*\*.*ArtifactStagingDirectory",
+        ),
+        Task(
+            f"Publish {ARTIFACT} (CI 9)",
+            rf"PublishPipelineArtifact@1.*ArtifactStagingDirectory\) artifact {ARTIFACT}",
+        ),
+    ],
+}
+
+
+def _planned(plan: str, stage: str | None) -> list[Task]:
+    """Return a task for each step of a plan on one stage, with the tasks that stand between the steps."""
+    found = []
+    for name, on in steps.in_plan(plan):
+        if on == stage:
+            found += [*_BEFORE.get(name, []), _step(name, steps.row(name).task)]
+    return found
+
+
+def _released(stage: str) -> list[Task]:
+    undoing = [_step(name, "a cancelled release") for name in steps.undoing()]
+    return [*_READY, *_planned("cd", stage), *undoing, *REPORTED]
+
+
+_UNDONE = [
+    _CHECKOUT,
+    *_INSTALLED,
+    *(_step(name, "after a failed release") for name in steps.undoing()),
     *REPORTED,
 ]
-_UNDONE = [_CHECKOUT, *_INSTALLED, _step("95_rollback", "the way back"), *REPORTED]
 WANTED: Mapping[str, list[Task]] = {
     "ci.yml check": [
         _CHECKOUT,
@@ -134,24 +166,12 @@ WANTED: Mapping[str, list[Task]] = {
         _CHECKOUT,
         *_INSTALLED,
         _CONNECTED,
-        _step("10_create_compute", "CI 4"),
-        Task("Create metadata and models folders (CI 5)", r"mkdir.*metadata.*models"),
-        _step("20_train", "CI 6"),
-        _step("30_evaluate", "the gate"),
-        _step("40_register", "CI 7"),
-        Task(
-            "Stage sources (CI 8)", r"CopyFiles@2.*environment_setup/\*\*\s+deployment/\*\*\s.*ArtifactStagingDirectory"
-        ),
-        Task("Stage metadata (CI 8)", r"CopyFiles@2.*\$\(runFolder\).*metadata/\*\*.*ArtifactStagingDirectory"),
-        Task(
-            f"Publish {ARTIFACT} (CI 9)", rf"PublishPipelineArtifact@1.*ArtifactStagingDirectory\) artifact {ARTIFACT}"
-        ),
-        _step("49_delete_compute", "CI 10"),
+        *_planned("ci", None),
         *REPORTED,
     ],
-    "cd.yml dev deploy": [*_READY, *_RELEASED],
+    "cd.yml dev deploy": _released("dev"),
     "cd.yml dev on.failure": _UNDONE,
-    "cd.yml prod deploy": [*_READY, _step("50_create_cluster", "CD 3"), *_RELEASED],
+    "cd.yml prod deploy": _released("prod"),
     "cd.yml prod on.failure": _UNDONE,
 }
 
