@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 import msgspec
 
 from runbook.errors import UsageError
-from runbook.platform.base import Endpoint, Keys, Profile
+from runbook.platform.base import Endpoint, Keys, Profile, Stage
 from runbook.testing import load, route
 from runbook.testing.load import REQUEST_ID, Receiver
 
@@ -176,3 +176,15 @@ def judge(rows: int | None, model_version: str) -> Callable[[bytes], bool]:
             return False
 
     return accepts
+
+
+def ask(endpoint: Endpoint | None, keys: Callable[[Stage], Keys], body: Any, count: int) -> list[Reply]:
+    """Send the JSON of ``body`` ``count`` times through the endpoint, naming no deployment, and return the replies.
+
+    ``keys`` returns the keys of a stage. Without an endpoint, or with a count of 0, no key is read and nothing is sent.
+    """
+    if endpoint is None or count == 0:
+        return []
+    client = Client(endpoint, keys(endpoint.stage))
+    request = Request(json.dumps(body).encode())
+    return [client.send(request) for _ in range(count)]

@@ -119,7 +119,9 @@ def test_the_first_release_ever_has_no_rollback_target() -> None:
 
 def test_a_slot_with_a_share_of_the_traffic_is_not_overwritten(monkeypatch: pytest.MonkeyPatch) -> None:
     cells = nbformat.read(paths.NOTEBOOKS / "60_deploy.ipynb", as_version=4).cells
-    source = "from runbook.check import check\n" + next(c.source for c in cells if c.id == "slot")
+    source = "from runbook import release\nfrom runbook.check import check\n" + next(
+        c.source for c in cells if c.id == "slot"
+    )
     names: dict[str, Any] = {"served": "blue", "version": Prod(None).find_model("Titanic", "7")}
     exec(source, {**names, "endpoint": endpoint({"blue": 100, "green": 0}, {})})  # noqa: S102 - our own notebook
     with pytest.raises(CheckFailed, match="on the slot that is overwritten: found 10, wanted 0"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import dataclasses
 import json
 from collections.abc import Mapping
@@ -11,7 +12,7 @@ import nbformat
 import pytest
 
 import runbook
-from runbook import handoff, paths
+from runbook import handoff, paths, release
 from runbook.errors import CheckFailed
 from runbook.platform.base import Change, Deployment, Endpoint, Keys, ModelVersion
 from runbook.testing import scoring_client
@@ -186,3 +187,43 @@ def test_a_run_whose_last_deployment_was_never_released_keeps_its_earlier_releas
     prod = Prod(endpoint({"green": 100}, {**RELEASED, "previous": ""}))
     assert "Not needed" in roll_back(prod)
     assert prod.written == 0 and prod.endpoint and prod.endpoint.traffic == {"green": 100}
+
+
+def tree(notebook: str) -> ast.Module:
+    cells = nbformat.read(paths.NOTEBOOKS / f"{notebook}.ipynb", as_version=4).cells
+    return ast.parse("\n".join(cell.source for cell in cells if cell.cell_type == "code"))
+
+
+def test_the_rollback_reads_like_a_checklist() -> None:
+    conditions = [node for node in ast.walk(tree("95_rollback")) if isinstance(node, ast.IfExp | ast.If)]
+    assert len(conditions) <= 3
+
+
+@pytest.mark.parametrize("notebook", ["60_deploy", "90_release", "95_rollback"])
+def test_no_cell_composes_tags_and_the_plan_is_shown_as_a_table(notebook: str) -> None:
+    keys = {
+        key.value
+        for node in ast.walk(tree(notebook))
+        if isinstance(node, ast.Dict)
+        for key in node.keys
+        if isinstance(key, ast.Constant)
+    }
+    assert not keys & {"released", "previous", "released_by", "released_in"}
+    assert "release.table(" in ast.unparse(tree(notebook))
+
+
+def test_the_table_of_a_plan_says_what_serves_now_and_what_serves_afterwards() -> None:
+    now = endpoint({"green": 100}, RELEASED)
+    shown = release.table(now, release.plan_rollback(now, RUN, only_release_of=RUN))
+    assert shown.loc["green"].tolist() == ["2", "ready", 100, 0, "rollback target"]
+    assert shown.loc["blue"].tolist() == ["1", "ready", 0, 100, "serves"]
+    assert release.table(None, release.plan_rollback(None, RUN)).empty
+
+
+def test_a_slot_that_is_the_rollback_target_loses_that_tag_in_the_plan_of_a_deployment() -> None:
+    now = endpoint({"green": 100}, RELEASED)
+    version = Prod(None).find_model("Titanic", "3")
+    assert version
+    plan = release.plan_deployment(now, version)
+    assert (plan.name, plan.is_rollback_target, plan.tags) == ("blue", True, {**RELEASED, "previous": ""})
+    assert release.table(now, plan).loc["blue", "afterwards"] == "is overwritten"
