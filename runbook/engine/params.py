@@ -1,6 +1,7 @@
 """Layers the params files, and checks every value against the notebook's own parameters cell.
 
-resolved = the notebook's default < base.yml < <target>.yml < <stage>.yml < files given with -f < values given with -p
+resolved = the notebook's default < base.yml < gate.yml < <target>.yml < <stage>.yml < files given with -f < values given
+with -p
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from typing import Any
 import yaml
 
 from runbook import paths, strict_yaml
+from runbook.engine import waivers
 from runbook.errors import AnatomyError, ParamsError
 from runbook.platform import files as platform_files
 
@@ -117,9 +119,9 @@ def all_declared() -> dict[str, Parameter]:
 def layers(target: str, stage: str | None, files: Iterable[Path] = (), overrides: Iterable[str] = ()) -> dict[str, Any]:
     """Return the values of all layers over the defaults; raises ParamsError for an unknown key or a value that does not fit."""
     known = all_declared()
-    names = ["base", target, *([stage] if stage else [])]
+    named = [paths.PARAMS / f"{name}.yml" for name in ("base", target, *([stage] if stage else []))]
     values: dict[str, Any] = {}
-    for path in [*(paths.PARAMS / f"{name}.yml" for name in names), *files]:
+    for path in [named[0], *_gate_file(), *named[1:], *files]:
         for key, value in _read(path).items():
             if path == paths.PARAMS / "azure.yml" and key in platform_files.COORDINATES and key not in known:
                 continue  # the platform reads these itself
@@ -128,6 +130,7 @@ def layers(target: str, stage: str | None, files: Iterable[Path] = (), overrides
             _refuse_unknown(key, known, str(path))
             _refuse_misfit(known[key], value, str(path))
             values[key] = value
+    waived()
     for override in overrides:
         key, separator, text = override.partition("=")
         if not separator:
@@ -138,6 +141,24 @@ def layers(target: str, stage: str | None, files: Iterable[Path] = (), overrides
         values[key] = parse(known[key], text)
         _refuse_misfit(known[key], values[key], f"-p {override}")
     return {k: v for k, v in values.items() if k not in RUNNER_OWNED}
+
+
+def waived() -> dict[str, waivers.Waiver]:
+    """Return the limits that params/gate.yml loosens, by name; raises ParamsError where one may not be used."""
+    known = all_declared()
+    found: dict[str, waivers.Waiver] = {}
+    for path in _gate_file():
+        values = _read(path)
+        for key, value in values.items():
+            _refuse_unknown(key, known, str(path))
+            _refuse_misfit(known[key], value, str(path))
+        found |= waivers.waivers(path, values, known)
+    return found
+
+
+def _gate_file() -> list[Path]:
+    path = paths.PARAMS / waivers.FILE
+    return [path] if path.exists() else []
 
 
 def for_step(notebook: Path, target: str, stage: str | None, run_id: str, values: Mapping[str, Any]) -> dict[str, Any]:
@@ -157,7 +178,11 @@ def for_step(notebook: Path, target: str, stage: str | None, run_id: str, values
 
 @dataclass(frozen=True)
 class Given:
-    """A value of one step that differs from the plain command's; ``source`` is -p or the params file that set it."""
+    """A value of one step that differs from the plain command's, or a limit that params/gate.yml loosens.
+
+    ``plain`` is the plain command's value, or the loosened limit's default. ``source`` is -p or the params file that set
+    it, for params/gate.yml with reason, owner and last day.
+    """
 
     name: str
     value: Any
@@ -168,7 +193,7 @@ class Given:
 def given(
     notebook: Path, target: str, stage: str | None, files: Sequence[Path], overrides: Sequence[str]
 ) -> list[Given]:
-    """Return the values that ``-f`` and ``-p`` change for one notebook.
+    """Return the values that ``-f`` and ``-p`` change for one notebook, and the limits that params/gate.yml loosens.
 
     The plain command, without either, takes its values from the parameters cell and from params/ of the checkout: what
     was reviewed. Limits (``max_...``, ``min_...``) come first.
@@ -176,11 +201,13 @@ def given(
     plain, used = layers(target, stage), layers(target, stage, files, overrides)
     sources = {key: path.name for path in files for key in _read(path)}
     sources |= {override.partition("=")[0]: "-p" for override in overrides}
-    found = []
+    loosened, found = waived(), []
     for name, parameter in declared(notebook).items():
         before, now = (values.get(name, parameter.default) for values in (plain, used))
         if name not in RUNNER_OWNED and before != now:
             found.append(Given(name, now, before, sources.get(name, "")))
+        elif name in loosened and now == loosened[name].value:
+            found.append(Given(name, now, loosened[name].default, loosened[name].source))
     return sorted(found, key=lambda g: not LIMIT.search(g.name))
 
 

@@ -10,6 +10,8 @@ from typing import Any
 from runbook.report import format, notebook
 from runbook.report.evidence import Run
 
+# The file of the project's limits, as the source of a value names it.
+GATE = "params/gate.yml"
 # How limits are named, such as max_p99_ms and cv_min_accuracy.
 _LIMIT = re.compile(r"(^|_)(max|min)_")
 
@@ -46,7 +48,17 @@ def sentence(values: list[Given]) -> str:
     """Return how many values differ and which come first, as one sentence; nothing when none does."""
     if not values:
         return ""
-    names = list(dict.fromkeys(value.name for value in values))
+    loosened = list(dict.fromkeys(value.name for value in values if value.source.startswith(GATE)))
+    names = [name for name in dict.fromkeys(value.name for value in values) if name not in loosened]
+    told = []
+    if loosened:
+        told.append(f"{GATE} loosens {format.count(len(loosened), 'limit')}: {format.listing(loosened)}.")
+    if names:
+        told.append(_differing(names))
+    return " ".join(told)
+
+
+def _differing(names: list[str]) -> str:
     verb = "differs" if len(names) == 1 else "differ"
     first = [*names[:3], *(["more"] if len(names) > 3 else [])]
     return f"{format.count(len(names), 'value')} {verb} from the plain command's: {format.listing(first)}."
