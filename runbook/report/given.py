@@ -1,4 +1,4 @@
-"""The values that ``-f`` and ``-p`` changed, as pages mark them: a limit that was loosened must not look like the rule."""
+"""The values that ``-f``, ``-p`` and params/gate.yml changed: a limit that was loosened must not look like the rule."""
 
 from __future__ import annotations
 
@@ -25,6 +25,11 @@ class Given:
     plain: str
     source: str
     steps: tuple[str, ...]
+
+    @property
+    def beside(self) -> str:
+        """The name of the value that ``plain`` holds."""
+        return "default" if self.source.startswith(GATE) else "plain command"
 
 
 def read(this: Run) -> list[Given]:

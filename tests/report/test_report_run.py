@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 from typing import Any
@@ -241,6 +242,39 @@ def test_a_changed_value_is_marked_first_on_the_page_of_its_step() -> None:
     ]
     assert soup.select(".parameters > div")[0] is changed[0]
     assert "Values changed 2 of 2" in text(soup, ".facts")
+
+
+WAIVED = {
+    "name": "max_p99_ms",
+    "value": 5000.0,
+    "plain": 1000.0,
+    "source": "params/gate.yml: slow; Ada; until 2999-01-31",
+}
+
+
+def test_a_limit_that_gate_yml_loosens_is_shown_with_its_reason_on_every_page() -> None:
+    folder = whole(given={"80_stress_test-dev": [WAIVED], "60_deploy-dev": LOOSENED["60_deploy-dev"]})
+    recorded.result("r1", "80_stress_test", "dev", "passed", parameters={"run_id": "r1", "max_p99_ms": 5000.0})
+    soup = page(folder)
+    assert "params/gate.yml loosens 1 limit: max_p99_ms. 1 value differs" in text(soup, ".verdict")
+    assert "params/gate.yml: slow; Ada; until 2999-01-31" in rows(soup, "given")[0]
+    assert "params/gate.yml: slow; Ada; until 2999-01-31" in (folder / "summary.md").read_text()
+    report.step(folder / "80_stress_test-dev")
+    changed = pages.read(folder / "80_stress_test-dev").select_one(".parameters .changed strong")
+    assert changed is not None
+    assert changed.get_text() == "default 1000.0, changed by params/gate.yml: slow; Ada; until 2999-01-31"
+
+
+def test_slices_with_too_few_rows_are_one_line_of_the_gates() -> None:
+    folder = whole()
+    path = folder / "metadata" / "decision.json"
+    document = json.loads(path.read_text())
+    row = {"wanted": "at most 0.1, 12 rows", "found": 0.01, "interval": [-0.2, 0.2], "verdict": "unsure"}
+    names = ("under 14", "50 and over")
+    document["criteria"] += [{**row, "name": f"slice {name}: log loss minus the champion's"} for name in names]
+    path.write_text(json.dumps(document))
+    told = [line for line in rows(page(folder), "gates") if "Unsure" in line]
+    assert told == ["2 slices with too few rows to tell to be shown under 14 and 50 and over Unsure"]
 
 
 def test_a_step_without_a_result_is_shown_as_not_run_with_the_reason() -> None:
