@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
 
+import numpy as np
 import pytest
 from facts_copy import FactsCopy
 
 from runbook import paths
+from runbook.errors import UsageError
 from runbook.modelling import dataset, description, request
 from runbook.modelling.description import place
 
@@ -156,3 +160,39 @@ def test_bytes_that_are_not_utf_8_are_named(facts: FactsCopy) -> None:
     facts.data.write_bytes(facts.data.read_bytes() + b"\xff")
     facts.set("SHA256", repr(dataset.digest(facts.data)))
     assert "is not UTF-8 at byte" in facts.problems()
+
+
+def test_a_checkout_with_windows_line_endings_is_told_so_and_how_to_mend_it(tmp_path: Path) -> None:
+    path = tmp_path / FACTS.file.name
+    path.write_bytes(FACTS.file.read_bytes().replace(b"\n", b"\r\n"))
+    with pytest.raises(UsageError, match=r"Windows line ends \(CRLF\)") as caught:
+        dataset.load(replace(FACTS, file=path))
+    assert str(caught.value).endswith("then run: git rm -rq --cached . && git reset -q --hard")
+
+
+@pytest.mark.parametrize(("read", "openings"), [("load", 1), ("holdout", 1), ("training_set", 0)])
+def test_every_reading_of_the_holdout_is_counted(read: str, openings: int) -> None:
+    before = dataset.openings()
+    getattr(dataset, read)()
+    assert dataset.openings() - before == openings
+
+
+def test_metrics_of_a_known_case() -> None:
+    found = dataset.metrics([1, 0, 1, 0], [0.8, 0.4, 0.6, 0.5])
+    assert found["log_loss"] == pytest.approx(-np.mean(np.log([0.8, 0.6, 0.6, 0.5])))
+    assert found["brier"] == pytest.approx((0.04 + 0.16 + 0.16 + 0.25) / 4)
+    assert (found["roc_auc"], found["accuracy"]) == (1.0, 0.75)
+
+
+def test_a_digest_is_the_same_for_bytes_and_for_the_file_that_holds_them(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    path.write_bytes(b"abc")
+    assert dataset.digest(path) == dataset.digest(b"abc")
+    assert dataset.digest(b"abc").startswith("ba7816bf")
+
+
+def test_data_with_another_digest_is_refused_before_it_is_read(tmp_path: Path) -> None:
+    changed = tmp_path / FACTS.file.name
+    changed.write_bytes(FACTS.file.read_bytes() + b"\n")
+    with pytest.raises(UsageError, match=rf"has sha256 .* expected {FACTS.sha256[:8]}.*data/dataset.py:.*git checkout"):
+        dataset.load(replace(FACTS, file=changed))

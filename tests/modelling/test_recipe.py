@@ -72,7 +72,9 @@ def test_with_a_fourth_candidate_the_tests_of_the_model_are_green(tmp_path: Path
     for name in ("pyproject.toml", "README.md"):
         shutil.copyfile(paths.ROOT / name, root / name)
     follow(root / "notebooks" / "20_train.ipynb")
-    files = [f"tests/test_{name}.py" for name in ("model", "training", "gate", "anatomy")]
+    files = [f"tests/modelling/test_{name}.py" for name in ("onnx_model", "training", "promotion")]
+    files.append("tests/lint/test_notebook_lint.py")
+    assert [name for name in files if not (root / name).exists()] == []
     done = subprocess.run(
         [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *files],
         cwd=root,

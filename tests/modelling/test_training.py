@@ -304,3 +304,10 @@ def test_a_conda_file_pins_what_the_lock_pins(path: str, names: set[str] | None)
     assert set(pins) == (names or {re.split(r"[<>=!~; ]", line)[0] for line in project})
     assert {name: LOCK[name] for name in pins} == pins
     assert "python=3.12" in document["dependencies"]
+
+
+def test_the_digest_of_predictions_forgives_noise_but_no_change() -> None:
+    p = np.array([0.25, 0.5])
+    assert training.predictions_digest({"a": p}) == training.predictions_digest({"a": p + 1e-9})
+    assert training.predictions_digest({"a": p}) != training.predictions_digest({"a": p + 1e-4})
+    assert training.predictions_digest({"a": p}) != training.predictions_digest({"b": p})
