@@ -16,10 +16,11 @@ from typing import Any
 
 import click
 
+from runbook import platform
 from runbook.engine import foreign_text
 from runbook.errors import RunbookError
 
-TARGET = click.option("--target", type=click.Choice(["local", "azure"]), default="local", show_default=True)
+TARGET = click.option("--target", type=click.Choice(platform.targets()), default="local", show_default=True)
 PARAMS_FILE = click.Path(exists=True, dir_okay=False, resolve_path=True, path_type=Path)
 FILES = click.option("-f", "files", multiple=True, type=PARAMS_FILE, help="A params file over the stage's.")
 OVERRIDES = click.option("-p", "overrides", multiple=True, metavar="KEY=VALUE", help="One value over all files.")
@@ -247,7 +248,6 @@ def endpoint(stage: Any, target: str, as_json: bool, key: bool) -> None:
 
     curl -H "Authorization: Bearer $(.venv/bin/runbook endpoint prod --key)" ...
     """
-    from runbook import platform
     from runbook.engine import text
 
     found = platform.open(target)
@@ -332,7 +332,6 @@ def _uncaught(kind: type[BaseException], error: BaseException, trace: TracebackT
 
 
 def _run(request: Any, closing: bool) -> None:
-    from runbook import platform
     from runbook.engine import plan, text
     from runbook.engine.progress import Terminal, outlast_reader
 

@@ -169,9 +169,9 @@ def for_step(notebook: Path, target: str, stage: str | None, run_id: str, values
     for name, parameter in wanted.items():
         value = chosen.get(name, parameter.default)
         _refuse_misfit(parameter, value, notebook.name)
-        if value is None and target == "azure" and "required on azure" in parameter.meaning:
+        if value is None and f"required on {target}" in parameter.meaning:
             raise ParamsError(
-                f"{notebook.name}: {name} is missing, required on azure. Set it in params/azure.yml or with -p {name}=..."
+                f"{notebook.name}: {name} is missing, required on {target}. Set it in params/{target}.yml or with -p {name}=..."
             )
     return chosen
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import nbformat
 
-from runbook import paths
+from runbook import paths, platform
 from runbook.engine import params
 from runbook.errors import AnatomyError, ParamsError
 
@@ -275,7 +275,7 @@ def _caps(document: Any) -> list[str]:
 
 def _params_files() -> list[str]:
     problems = []
-    for target in ("local", "azure"):
+    for target in platform.targets():
         for stage in (None, "dev", "prod"):
             try:
                 params.layers(target, stage)

@@ -146,7 +146,9 @@ class Change(Generic[T]):
 class Platform(Protocol):
     """A target: everything a notebook may ask of the place where things happen."""
 
-    target: Literal["local", "azure"]
+    target: str
+    # Whether endpoints are on another machine. A load is sent there only when this is True.
+    remote: bool
     names: Names
 
     def binding(self) -> Mapping[str, str]:

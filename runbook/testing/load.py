@@ -119,7 +119,7 @@ def _refuse_remote(uri: str, allow_remote: bool) -> None:
     if not route.is_loopback(parts.hostname) and not allow_remote:
         raise UsageError(
             f"the load's receiver is {parts.hostname!r}, which is not this machine: nothing was sent. "
-            "Only target azure may send load elsewhere (allow_remote=True)."
+            "Only a target whose endpoints are on another machine may send load elsewhere (allow_remote=True)."
         )
 
 

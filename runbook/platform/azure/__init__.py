@@ -9,7 +9,6 @@ import importlib.metadata
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Literal
 
 from runbook.platform import files
 from runbook.platform.azure import cluster, compute, credentials, endpoint, jobs, registry, tracking, workspace
@@ -27,7 +26,8 @@ class AzurePlatform:
     command; what Azure cannot tell (ready replicas and their history) is None.
     """
 
-    target: Literal["local", "azure"] = "azure"
+    target: str = "azure"
+    remote: bool = True
 
     def __init__(self) -> None:
         self._at = Workspace(Coordinates.read())

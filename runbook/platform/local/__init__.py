@@ -6,7 +6,7 @@ import importlib.metadata
 import platform
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from runbook import paths
 from runbook.errors import PlatformError
@@ -22,7 +22,8 @@ __all__ = ["DeploymentStatus", "EndpointStatus", "LocalPlatform"]
 class LocalPlatform:
     """This machine as a target; its state is the folder runbook.repository.home()."""
 
-    target: Literal["local", "azure"] = "local"
+    target: str = "local"
+    remote: bool = False
 
     def __init__(self) -> None:
         self.home = state_dir.open_home(paths.home())
