@@ -33,7 +33,7 @@ ABOUT = """| | |
 CHECK = "from runbook.check import check, not_needed, summary"
 FIGURE = """# Draw the calibration curve
 #| fig-alt: The observed share of survivors follows the diagonal from 0.1 to 0.9
-#| fig-cap: Calibration on development rows. Dashed: perfect calibration.
+#| fig-cap: Calibration on the training set. Dashed: perfect calibration.
 from matplotlib import pyplot as plt
 figure, axes = plt.subplots(figsize=(6, 3.4), dpi=110)
 axes.plot([0, 1], [0, 1], linestyle="--")

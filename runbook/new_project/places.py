@@ -98,21 +98,32 @@ def request(profile: Profile) -> str:
     return "\n".join(parts) + "\n"
 
 
-def limits(profile: Profile) -> str:
-    """Return the lines for params/base.yml: limits that a model must hold, no stricter than always answering the share."""
+def limits(profile: Profile) -> dict[str, tuple[float, str]]:
+    """Return first limits that a model must hold, no stricter than always answering the share: {name: (value, worth)}."""
     share = profile.positive_share
     log_loss = -(share * math.log(share) + (1 - share) * math.log(1 - share))
     brier = share * (1 - share)
     accuracy = max(share, 1 - share)
     worth = "the value of always answering the share of 1"
+    frequent = "the value of always answering the more frequent label"
+    return {
+        "cv_max_log_loss": (log_loss, worth),
+        "cv_max_brier": (brier, worth),
+        "cv_min_accuracy": (accuracy, frequent),
+        "holdout_max_log_loss": (log_loss, worth),
+        "holdout_max_brier": (brier, worth),
+        "holdout_min_accuracy": (accuracy, frequent),
+        "holdout_min_roc_auc": (0.5, "the value of guessing"),
+    }
+
+
+def base(name: str, profile: Profile) -> str:
+    """Return the text of params/base.yml: the project's name and the limits, each marked as to be thought about."""
     lines = [
-        f"cv_max_log_loss: {log_loss:.4f}  # {THINK} {worth}",
-        f"cv_max_brier: {brier:.4f}  # {THINK} {worth}",
-        f"cv_min_accuracy: {accuracy:.4f}  # {THINK} the value of always answering the more frequent label",
-        f"holdout_max_log_loss: {log_loss:.4f}  # {THINK} {worth}",
-        f"holdout_max_brier: {brier:.4f}  # {THINK} {worth}",
-        f"holdout_min_accuracy: {accuracy:.4f}  # {THINK} the value of always answering the more frequent label",
-        f"holdout_min_roc_auc: 0.5  # {THINK} the value of guessing",
+        "# Values of every target and stage. JupyterLab reads the parameters cells of 20 and 30 instead of this file: after a",
+        "# change of a limit here, write it there too.",
+        f"project: {name}",
+        *[f"{key}: {value:.4f}  # {THINK} {worth}" for key, (value, worth) in limits(profile).items()],
     ]
     return "\n".join(lines) + "\n"
 

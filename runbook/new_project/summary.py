@@ -25,6 +25,7 @@ def text(project: NewProject, profile: Profile) -> str:
     lines += [
         "",
         f"Written: {', '.join(project.written)}. Requests and answers are not collected.",
+        "After the first green run: make reference. The tables that nbval compares are still those of the first data set.",
         f"Next: cd {project.folder}, fill in the blanks, then: make swagger && make check && make run",
     ]
     return "\n".join(lines)

@@ -96,7 +96,7 @@ def _write(folder: Path, name: str, profile: Profile) -> list[str]:
     texts = {
         "data/dataset.py": places.dataset(profile),
         "deployment/request.py": places.request(profile),
-        "params/base.yml": f"# Values of every target and stage.\nproject: {name}\n{places.limits(profile)}",
+        "params/base.yml": places.base(name, profile),
     }
     for path, text in texts.items():
         (folder / path).write_text(text, encoding="utf-8")
@@ -105,10 +105,25 @@ def _write(folder: Path, name: str, profile: Profile) -> list[str]:
     document = json.loads(notebook.read_text(encoding="utf-8"))
     pipelines.rewrite(document, profile)
     notebook.write_text(json.dumps(document, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    for step in ("20_train", "30_evaluate"):
+        _write_defaults(folder / "notebooks" / f"{step}.ipynb", profile)
     _format(folder, ["data/dataset.py", "deployment/request.py", "notebooks/20_train.ipynb"])
 
     _replace(folder / "README.md", r"\A# .*", f"# {name} runbook")
-    return [f"data/{profile.path.name}", *texts, "notebooks/20_train.ipynb"]
+    return [
+        f"data/{profile.path.name}",
+        *texts,
+        "notebooks/20_train.ipynb",
+        "the limits in notebooks/30_evaluate.ipynb",
+    ]
+
+
+def _write_defaults(notebook: Path, profile: Profile) -> None:
+    """Write the first limits into the parameters cell, because a notebook in JupyterLab reads no params file."""
+    text = notebook.read_text(encoding="utf-8")
+    for name, (value, _) in places.limits(profile).items():
+        text = re.sub(rf"(\b{name}: float = )[\d.]+", rf"\g<1>{round(value, 4)}", text)
+    notebook.write_text(text, encoding="utf-8")
 
 
 def _format(folder: Path, names: list[str]) -> None:

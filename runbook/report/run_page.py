@@ -63,7 +63,7 @@ def provenance(this: Run) -> list[tuple[str, str]]:
             ("Kind of model", str(training["model"]["kind"])),
             ("Trained model", f"sha256 {training['model']['sha256']}"),
             ("Training data", f"{data['path']}, {data['rows']:,} rows, sha256 {data['sha256']}"),
-            ("Split", f"{data['development_rows']:,} rows for development, {data['sealed_rows']:,} rows sealed"),
+            ("Split", f"{data['development_rows']:,} training rows, {data['sealed_rows']:,} holdout rows"),
             ("Trained at commit", str(training["properties"]["git_commit"] or "not recorded")),
             ("Training key", str(training["training_key"])),
             ("Lock of packages", f"sha256 {training['code']['lock_sha256']}"),

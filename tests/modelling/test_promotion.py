@@ -274,7 +274,7 @@ def test_a_metric_that_training_did_not_leave_fails(name: str, value: float | No
 
 
 @pytest.mark.parametrize("outcome", [0, 1])
-def test_sealed_rows_of_one_outcome_fail(outcome: int) -> None:
+def test_holdout_rows_of_one_outcome_fail(outcome: int) -> None:
     decision = promotion.decide(evidence(outcomes=np.full(ROWS, outcome)), RULES)
     assert (decision.decision, failed(decision)) == ("fail", ["the holdout holds both outcomes"])
 
@@ -305,7 +305,7 @@ def test_a_candidate_whose_intervals_meet_is_only_lucky() -> None:
 
 
 def test_a_forest_that_was_fitted_on_every_passenger_fails_on_the_real_rows() -> None:
-    sealed, rows, outcomes = dataset.holdout(), cells()["rows"], cells()["outcomes"]
+    holdout, rows, outcomes = dataset.holdout(), cells()["rows"], cells()["outcomes"]
     forest = make_pipeline(clone(cells()["filled"]), RandomForestClassifier(100, random_state=1))
     splits = training.folds(cells()["table"], 5, 1, seed=2026)
     measured = training.summary(outcomes, training.out_of_fold(forest, rows, outcomes, splits), splits)
@@ -315,10 +315,10 @@ def test_a_forest_that_was_fitted_on_every_passenger_fails_on_the_real_rows() ->
         answers = (
             clone(forest)
             .fit(dataset.matrix(seen), seen[description().label])
-            .predict_proba(dataset.matrix(sealed))[:, 1]
+            .predict_proba(dataset.matrix(holdout))[:, 1]
         )
         shown = promotion.Evidence(
-            sealed[description().label], sealed[description().group].to_numpy(str), answers, {}, trained
+            holdout[description().label], holdout[description().group].to_numpy(str), answers, {}, trained
         )
         words.append(promotion.decide(shown, LENIENT).decision)
     assert words == ["promote", "fail"]

@@ -9,7 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from runbook import paths
+from runbook import paths, strict_yaml
+from runbook.engine import params
+from runbook.errors import ParamsError
 
 ROWS = 240
 QUESTIONS = {"TITLE": "Customers who leave", "ROW": "customer", "POSITIVE": "leaves", "GROUP": None}
@@ -124,6 +126,16 @@ def test_nothing_of_the_first_data_set_is_left_in_the_four_places(project: Path)
     files.append(project / "notebooks" / "20_train.ipynb")
     hits = {p.name: re.findall(words, p.read_text(), re.IGNORECASE) for p in files if p.is_file()}
     assert {name: found for name, found in hits.items() if found} == {}
+
+
+def test_a_notebook_in_jupyterlab_has_the_limits_that_the_runner_reads(project: Path) -> None:
+    values = strict_yaml.read(project / "params" / "base.yml", ParamsError)
+    declared: dict[str, params.Parameter] = {}
+    for name in ("20_train", "30_evaluate"):
+        declared |= params.declared(project / "notebooks" / f"{name}.ipynb")
+    limits = {key: value for key, value in values.items() if key != "project"}
+    assert len(limits) == 7
+    assert {key: declared[key].default for key in limits} == limits
 
 
 def test_a_folder_that_is_not_empty_is_refused_and_left_as_it_is(place: Place, tmp_path: Path) -> None:

@@ -97,7 +97,7 @@ def test_a_figure_is_described_in_words(run: Path) -> None:
     page = read(run / "20_train")
     image = only(page, "figure img")
     assert image["alt"] == "The observed share of survivors follows the diagonal from 0.1 to 0.9"
-    assert text(page, "figcaption") == "Calibration on development rows. Dashed: perfect calibration."
+    assert text(page, "figcaption") == "Calibration on the training set. Dashed: perfect calibration."
     assert "fig-alt" not in page.get_text()
 
 

@@ -182,7 +182,7 @@ def test_what_python_leaves_beside_the_code_is_not_shipped(
     (code,) = standin.sent("PUT", "/codes/[^/]+/versions/")
     shipped = standin.blobs.fetch(*locate(code.sent["properties"]["codeUri"]), tmp_path / "shipped")
     names = {p.relative_to(tmp_path / "shipped").as_posix() for p in shipped}
-    assert {"score.py", "contract.py", "dev/deployment.yml"} <= names
+    assert {"score.py", "decode.py", "request.py", "dev/deployment.yml"} <= names
     assert not [name for name in names if "__pycache__" in name]
 
 
