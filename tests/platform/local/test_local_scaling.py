@@ -1,7 +1,10 @@
 from __future__ import annotations
 
+import bisect
+import random
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -12,7 +15,7 @@ from local_cloud import Cloud, eventually
 from runbook.errors import AnatomyError, UsageError
 from runbook.platform import files
 from runbook.platform.local import deployment_settings
-from runbook.platform.local.controller.autoscaler import Scaler
+from runbook.platform.local.controller.autoscaler import SAMPLES, Scaler
 from runbook.platform.local.haproxy import config
 
 
@@ -22,7 +25,10 @@ def scaler() -> Scaler:
 
 @pytest.mark.parametrize(("demand", "wanted"), [(0, 3), (1.5, 3), (1.51, 4), (2, 4), (2.6, 6), (3, 6), (99, 6)])
 def test_replicas_are_wanted_by_the_published_formula(demand: float, wanted: int) -> None:
-    assert scaler().decide([demand] * 10, current=3) == wanted
+    one, current = scaler(), 3
+    for _ in range(10):
+        current = one.decide([demand] * 10, current)
+    assert current == one.desired(demand) == wanted
 
 
 def test_the_six_requests_of_the_article_make_six_replicas() -> None:
@@ -38,9 +44,67 @@ def test_it_shrinks_only_after_twenty_calm_polls_in_a_row() -> None:
     assert [one.decide([0.0], 6) for _ in range(20)] == [6] * 19 + [3]
 
 
-def test_it_shrinks_to_what_the_busiest_calm_poll_needed() -> None:
+def test_a_load_at_the_maximum_ends_the_calm() -> None:
     one = scaler()
-    assert [one.decide([2.0 if poll == 7 else 0.0], 6) for poll in range(20)][-1] == 4
+    polls = [0.0] * 15 + [50.0] + [0.0] * 20
+    assert [one.decide([demand], 6) for demand in polls] == [6] * 35 + [3]
+
+
+def test_it_shrinks_to_what_the_mean_of_the_calm_needs() -> None:
+    one = scaler()
+    assert [one.decide([2.0 if poll == 7 else 0.0], 6) for poll in range(20)] == [6] * 19 + [3]
+    assert [one.decide([2.2 if poll % 2 else 1.4], 6) for poll in range(20)] == [6] * 19 + [4]
+
+
+def test_one_replica_more_waits_until_the_mean_of_ten_polls_needs_it() -> None:
+    one = scaler()
+    assert [one.decide([1.8], 3) for _ in range(10)] == [3] * 9 + [4]
+    assert [one.decide([1.8 if poll % 4 == 0 else 1.2], 3) for poll in range(100)] == [3] * 100
+
+
+# Seconds of one request: as long each time, or of random length.
+WORK: dict[str, Callable[[random.Random], float]] = {
+    "5 ms": lambda chance: 0.005,
+    "20 ms": lambda chance: 0.02,
+    "about 5 ms": lambda chance: chance.expovariate(200),
+}
+
+
+def simulated(
+    load: Callable[[float], float], polls: int, seed: int, work: Callable[[random.Random], float]
+) -> list[int]:
+    """Return the replicas after each poll of one second, for a Poisson load that keeps ``load(second)`` replicas busy."""
+    chance, one, current, second = random.Random(seed), scaler(), 3, 0.0  # noqa: S311 - a simulation
+    mean = sum(work(chance) for _ in range(1000)) / 1000
+    begins, ends, found = [], [], []
+    while second < polls:
+        second += chance.expovariate(load(second) / mean)
+        begins.append(second)
+        ends.append(second + work(chance))
+    ends.sort()
+    for poll in range(polls):
+        looks = [poll + (look + chance.random()) / SAMPLES for look in range(SAMPLES)]
+        inside = [bisect.bisect(begins, at) - bisect.bisect(ends, at) for at in looks]
+        # Two requests at a time in a replica, the others wait.
+        current = one.decide([min(n, current) + max(0, n - 2 * current) for n in inside], current)
+        found.append(current)
+    return found
+
+
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("work", WORK.values(), ids=WORK)
+@pytest.mark.parametrize(("need", "load"), [(3, 1.25), (4, 1.75), (5, 2.25)])
+def test_a_steady_load_stays_at_the_replicas_that_it_needs(
+    need: int, load: float, work: Callable[[random.Random], float], seed: int
+) -> None:
+    found = simulated(lambda second: load, 300, seed, work)
+    assert found.count(need) >= 0.9 * len(found)
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_a_burst_takes_three_replicas_to_six_within_two_polls(seed: int) -> None:
+    found = simulated(lambda second: 0.5 if second < 10 else 6.0, 13, seed, WORK["20 ms"])
+    assert (found[9], found[11]) == (3, 6)
 
 
 def test_one_busy_look_among_many_does_not_start_a_replica() -> None:
