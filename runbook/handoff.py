@@ -11,7 +11,7 @@ from typing import Any
 
 import msgspec
 
-from runbook import documents, hint, paths, steps
+from runbook import documents, hint, paths
 from runbook.errors import HandoffMissing, RunError, UsageError
 
 SCHEMA_VERSION = "1.2"
@@ -62,6 +62,8 @@ def load_metadata(name: str, run_id: str) -> dict[str, Any]:
 
     The run ``interactive`` reads what was left last: by itself, or by the latest green run that has left it.
     """
+    from runbook import steps
+
     path = _readable(_metadata(name, run_id), run_id)
     return read_json(path, name, hint.step(steps.writer(name), run_id))
 
