@@ -139,3 +139,14 @@ def test_a_release_is_done_again_when_its_traffic_has_moved_on(traffic: dict[str
     question = steps.row("90_release").still_valid
     assert question
     assert question(Serves(traffic), "dev", {"deployment": "blue"}) is valid  # type: ignore[arg-type]
+
+
+PAGES = [paths.ROOT / "README.md", *sorted((paths.ROOT / "docs").glob("*.md"))]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda p: p.name)
+def test_every_link_of_a_page_leads_to_a_file_and_none_to_the_source_of_an_html_page(page: Path) -> None:
+    links = re.findall(r"\]\(([^)#]+)[^)]*\)", page.read_text(encoding="utf-8"))
+    own = [link for link in links if "://" not in link]
+    assert [link for link in own if not (page.parent / link).exists()] == []
+    assert [link for link in own if link.endswith(".html")] == []
