@@ -36,7 +36,7 @@ class Rule:
 
 
 _TRY_HERE = hint.line("step", "60_deploy", "--target", "local", "--stage", "dev")
-_CLUSTER_ROLES = "Reader, Kubernetes Extension Contributor and Azure Kubernetes Service Cluster Admin"
+_CLUSTER_ROLES = "Reader, Kubernetes Extension Contributor and Azure Kubernetes Service Cluster Admin Role"
 _WHERE = "--resource-group GROUP --workspace-name WORKSPACE"
 _EXTENSION = (
     "az k8s-extension show --name azureml --cluster-type managedClusters --cluster-name CLUSTER --resource-group GROUP"
