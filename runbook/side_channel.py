@@ -1,4 +1,4 @@
-"""What a kernel tells its runner besides outputs: the secrets it has read, and the operation it waits for.
+"""What a kernel tells its runner besides outputs: the secrets it has read, the operation it waits for, and its progress.
 
 A kernel is a process of its own. The runner's mask does not know the keys that a platform reads there, and a kernel that
 was interrupted can no longer say what it had started. So a kernel writes both into a private folder that its runner made,
@@ -18,7 +18,7 @@ from pathlib import Path
 from runbook import paths
 
 FOLDER = "RUNBOOK_SIDE_CHANNEL"
-_SECRETS, _OPERATION = "secrets.jsonl", "operation.json"
+_SECRETS, _OPERATION, _PROGRESS = "secrets.jsonl", "operation.json", "progress.jsonl"
 
 
 @contextlib.contextmanager
@@ -59,6 +59,25 @@ def secrets() -> list[str]:
     if folder is None or not (folder / _SECRETS).exists():
         return []
     return [str(json.loads(line)) for line in (folder / _SECRETS).read_text(encoding="utf-8").splitlines()]
+
+
+def tell_progress(line: str) -> None:
+    """Tell the onlooker of the run what a service says while a cell or a job waits for it; without a runner do nothing."""
+    folder = _folder()
+    if folder is None:
+        return
+    # An onlooker's line is no reason to fail: the operation itself goes on.
+    with contextlib.suppress(OSError), open(folder / _PROGRESS, "a", encoding="utf-8", opener=_privately) as file:
+        file.write(json.dumps(line) + "\n")
+
+
+def progress(seen: int) -> list[str]:
+    """Return what was told after the first ``seen`` lines of progress; a line that is still being written comes later."""
+    folder = _folder()
+    if folder is None or not (folder / _PROGRESS).exists():
+        return []
+    whole = (folder / _PROGRESS).read_text(encoding="utf-8").rpartition("\n")[0]
+    return [str(json.loads(line)) for line in whole.splitlines()[seen:]]
 
 
 @contextlib.contextmanager

@@ -17,6 +17,7 @@ from runbook.engine import ci_artifact, inputs, job, lock, manifest, params, res
 from runbook.engine.event_log import EventLog
 from runbook.engine.manifest import Manifest
 from runbook.engine.masking import Mask
+from runbook.engine.onlooker import Onlooker
 from runbook.engine.step import Limits, Result, Status, Step
 from runbook.errors import RunError, StepFailed, UsageError
 from runbook.platform.base import Platform
@@ -176,7 +177,8 @@ def _run_steps(
         # Until there is a new verdict, an earlier one of the same step says nothing.
         this.record(s.name, s.stage, s.label, "not_run", None)
         this.save()
-        result = perform(s)
+        with Onlooker(this.folder / s.label, s.label, log, mask, console.note):
+            result = perform(s)
         _say_unmasked(this, mask, log, console)
         # First the record, then what is drawn from it.
         this.record(s.name, s.stage, s.label, result.status, result.seconds, result.commit, result.dirty)

@@ -76,7 +76,11 @@ def render(result: StepRun, folder: Path) -> str:
         body=content,
         contents=_contents(result, headings),
         provenance=_provenance(result, story, manifest),
-        files=[n for n in ("executed.ipynb", "result.json", "handoff.json", "job.log") if (folder / n).exists()],
+        files=[
+            n
+            for n in ("executed.ipynb", "result.json", "handoff.json", "job.log", "progress.log")
+            if (folder / n).exists()
+        ],
     )
 
 

@@ -13,12 +13,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from runbook import git, handoff, paths
+from runbook import git, handoff, paths, side_channel
 from runbook.errors import NotFound, PlatformError
 from runbook.platform import files
 from runbook.platform.azure import tracking, workspace
 from runbook.platform.azure.diagnosis import explaining, known
-from runbook.platform.azure.workspace import Workspace, body, load, wait, word
+from runbook.platform.azure.workspace import Told, Workspace, body, load, wait, word
 from runbook.platform.base import Change
 
 # What a step needs of the checkout: no .venv, no reports, no state, no history.
@@ -142,11 +142,18 @@ def _attempt(at: Workspace, stem: str) -> tuple[str, str | None]:
 
 def _follow(at: Workspace, name: str) -> str:
     """Wait until the job has ended and return its status; whatever ends the waiting early also cancels the job."""
-    ends, pause = time.monotonic() + workspace.limit(workspace.JOB), 1.0
+    began, pause = time.monotonic(), 1.0
+    ends = began + workspace.limit(workspace.JOB)
+    told, studio = Told(f"the job {name}"), ""
     try:
         while True:
             with explaining(f"reading the job {name}"):
-                status = word(at.ml.jobs.get(name).status)
+                job = at.ml.jobs.get(name)
+            status = word(job.status)
+            if job.studio_url and not studio:
+                studio = str(job.studio_url)
+                side_channel.tell_progress(f"the job {name}: {studio}")
+            told.state(status, time.monotonic() - began)
             if status in _ENDED:
                 return status
             if time.monotonic() > ends:

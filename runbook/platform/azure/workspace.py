@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import logging
 import os
+import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -170,11 +172,52 @@ def wait(poller: Any, seconds: float, what: str, look: str) -> Any:
     the wait ends early, and the same verb called again waits for it (see ``settle``).
     """
     deadline = limit(seconds)
-    with side_channel.waiting(what, look):
+    with side_channel.waiting(what, look), _telling(poller, deadline, what):
         poller.wait(deadline)
     if not poller.done():
         raise PlatformError(_unfinished(what, deadline, poller.status(), look))
     return poller.result()
+
+
+@contextmanager
+def _telling(poller: Any, seconds: float, what: str) -> Iterator[None]:
+    """Tell each change of an operation's state while the block waits for it, and once a minute that it goes on."""
+    began, told, ended = time.monotonic(), Told(what), threading.Event()
+
+    def watch() -> None:
+        while not ended.wait(1.0):
+            told.state(str(poller.status()), time.monotonic() - began)
+
+    side_channel.tell_progress(f"{what}: begun, takes at most {elapsed(seconds)}")
+    watcher = threading.Thread(target=watch, daemon=True)
+    watcher.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        watcher.join()
+    told.state(str(poller.status()), time.monotonic() - began)
+
+
+class Told:
+    """What was told of one operation, so that each state is told once, and then once a minute."""
+
+    MINUTE = 60.0
+
+    def __init__(self, what: str) -> None:
+        self._what, self._state, self._next = what, "", self.MINUTE
+
+    def state(self, state: str, passed: float) -> None:
+        """Tell a state when it is new, or when a minute has gone by since the last word."""
+        if state == self._state and passed < self._next:
+            return
+        side_channel.tell_progress(f"{self._what}: {state} after {elapsed(passed)}")
+        self._state, self._next = state, passed + self.MINUTE
+
+
+def elapsed(seconds: float) -> str:
+    """Return seconds as minutes and seconds, for example 2:05."""
+    return f"{int(seconds) // 60}:{int(seconds) % 60:02d}"
 
 
 def settle(state: Callable[[], str | None], seconds: float, what: str, look: str) -> float:

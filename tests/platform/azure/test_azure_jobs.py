@@ -17,7 +17,7 @@ import pytest
 from azure_standin.assets import locate
 from azure_standin.standin import StandIn, aimed
 
-from runbook import paths
+from runbook import paths, side_channel
 from runbook.errors import NotFound, PlatformError
 from runbook.modelling import training
 from runbook.platform.azure import AzurePlatform
@@ -121,8 +121,14 @@ def test_only_what_a_step_needs_is_uploaded(azure: AzurePlatform, standin: Stand
 
 
 def test_a_job_that_is_done_is_not_run_again(azure: AzurePlatform, standin: StandIn, root: Path, into: Path) -> None:
-    (root / "data" / "train.py").write_text("pass")
-    azure.run_step("20_train", "r1", [], into)
+    (root / "data" / "train.py").write_text("import time; time.sleep(3)")
+    with side_channel.opened("azure"):
+        job = azure.run_step("20_train", "r1", [], into).result
+        told = side_channel.progress(0)
+    # Name and studio address come at once, and each change of the status afterwards.
+    assert told[0].startswith(f"the job {job.name}: https://ml.azure.com/runs/{job.name}")
+    states = [line.removeprefix(f"the job {job.name}: ").split(" after ")[0] for line in told[1:]]
+    assert states[-2:] == ["Running", "Completed"]
     again = azure.run_step("20_train", "r1", [], into)
     assert not again.changed
     assert len(submitted(standin)) == 1

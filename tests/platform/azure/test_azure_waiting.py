@@ -113,3 +113,13 @@ def test_the_keys_of_an_endpoint_are_known_to_the_runner_before_anything_can_sho
     with side_channel.opened("azure"):
         keys = azure.keys("dev")
         assert side_channel.secrets() == [keys.primary, keys.secondary]
+
+
+def test_each_state_of_an_operation_is_told_while_it_is_waited_for(azure: AzurePlatform, standin: StandIn) -> None:
+    standin.faults.operations_take = 2.5
+    with side_channel.opened("azure"):
+        azure.create_compute("titanic-train")
+        told = side_channel.progress(0)
+    assert told[0].startswith("creating the compute target titanic-train: begun, takes at most ")
+    states = [line.split(": ")[1].split(" after ")[0] for line in told[1:]]
+    assert states == ["InProgress", "Succeeded"]
