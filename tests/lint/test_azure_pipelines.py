@@ -16,6 +16,9 @@ from runbook.lint.azure_pipelines.tasks import WANTED, jobs
 PIPELINES = sorted(p.relative_to(paths.ROOT).as_posix() for p in (paths.ROOT / "pipelines").rglob("*.yml"))
 
 
+NAME = str(yaml.safe_load((paths.PARAMS / "base.yml").read_text(encoding="utf-8"))["project"])
+
+
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
     """Returns a copy of the pipelines beside the real notebooks and set-up, for a test to break."""
@@ -131,12 +134,12 @@ BROKEN = [
     ("cd.yml", "dependsOn: [dev]", "dependsOn: []", "wanted dev, then prod that depends on dev"),
     ("cd.yml", "    stage: prod", "    stage: production", "parameter stage is 'production', wanted one of dev, prod"),
     ("cd.yml", "  - pipeline: ci", "  - pipeline: build", "pipeline ci is not among the resources"),
-    ("cd.yml", "group: titanic ", "group: titanik ", "group titanik is not known"),
+    ("cd.yml", f"group: {NAME} ", f"group: {NAME}k ", f"group {NAME}k is not known"),
     (
         "templates/release.yml",
-        "environment: titanic-",
+        f"environment: {NAME}-",
         "environment: t-",
-        "wanted a deployment job on titanic-dev",
+        f"wanted a deployment job on {NAME}-dev",
     ),
     ("templates/release.yml", "- deployment: release", "- deployment: deploy", "a keyword"),
     (

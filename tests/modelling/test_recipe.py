@@ -84,3 +84,45 @@ def test_with_a_fourth_candidate_the_tests_of_the_model_are_green(tmp_path: Path
         timeout=500,
     )
     assert done.returncode == 0, done.stdout[-6000:]
+
+
+LIMIT_RECIPE = "the parameters cell of 20, 30, 70 or 80 names it"
+STEPS_WITH_LIMITS = ("20_train", "30_evaluate", "70_functional_test", "80_stress_test")
+
+
+def limits() -> dict[str, params.Parameter]:
+    """Return every limit in the parameters cells that README names, by its name."""
+    cells = [params.declared(paths.NOTEBOOKS / f"{step}.ipynb") for step in STEPS_WITH_LIMITS]
+    return {name: p for declared in cells for name, p in declared.items() if params.LIMIT.search(name)}
+
+
+def stricter(limit: params.Parameter) -> float:
+    """Return another allowed value of a limit, in its own type and never looser than the default."""
+    assert limit.bounds is not None
+    value = (limit.default + limit.bounds["_min_" in f"_{limit.name}"]) / 2
+    return int(value) if limit.type == "int" else float(value)
+
+
+def test_a_limit_is_named_where_readme_says_and_set_once_with_p(tmp_path: Path) -> None:
+    readme = " ".join((paths.ROOT / "README.md").read_text().split())
+    assert LIMIT_RECIPE in readme and "`-p name=value`" in readme
+    found = limits()
+    assert {p.notebook for p in found.values()} >= {f"notebooks/{s}.ipynb" for s in ("20_train", "30_evaluate")}
+    for name, limit in found.items():
+        values = params.layers("local", "prod", overrides=[f"{name}={stricter(limit)}"])
+        assert values[name] == stricter(limit), name
+
+
+@pytest.mark.parametrize("name", ["cv_min_accuracy", "holdout_max_brier", "max_p95_ms"])
+def test_a_limit_that_is_set_in_params_reaches_its_step(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    limit = limits()[name]
+    shutil.copytree(paths.PARAMS, tmp_path / "params")
+    monkeypatch.setattr(paths, "PARAMS", tmp_path / "params")
+    file = tmp_path / "params" / "prod.yml"
+    others = [line for line in file.read_text().splitlines() if not line.startswith(f"{name}:")]
+    file.write_text("\n".join([*others, f"{name}: {stricter(limit)}"]) + "\n")
+    values = params.layers("local", "prod")
+    given = params.for_step(paths.ROOT / limit.notebook, "local", "prod", "r1", values)
+    assert given[name] == stricter(limit)
