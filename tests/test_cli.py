@@ -101,7 +101,7 @@ def test_a_resumed_run_takes_the_values_again_that_it_was_given(
     tmp_path: Path,
 ) -> None:
     file = tmp_path / "short.yml"
-    file.write_text("cv_repeats: 1\n")
+    file.write_text("cv_repeats: 1\ncv_folds: 5\nbootstrap_resamples: 400\n")
     run("run", "ci", "--run-id", "r1", "-f", str(file), "-p", "holdout_max_log_loss=0.0001", wanted=1)
     before = (paths.run_folder("r1") / "20_train" / "result.json").read_bytes()
     out, err = run("run", "--resume", "r1", wanted=1)
