@@ -78,7 +78,7 @@ def test_the_history_goes_on_after_a_line_that_could_not_be_written(book: Book) 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that is always full")
 def test_a_log_line_that_cannot_be_written_ends_nothing() -> None:
-    words = "from runbook.platform.local.book import say; say('ready', replica='r1')"
+    words = "from runbook.platform.local.controller.state_store import say; say('ready', replica='r1')"
     with open("/dev/full", "w") as full:
         done = subprocess.run(
             [sys.executable, "-u", "-c", words], stdout=full, stderr=subprocess.PIPE, timeout=60, check=False
