@@ -1,4 +1,4 @@
-"""Where the code comes from: repository, branch and commit, as git tells them, or as they were passed on to a job."""
+"""Reads repository, branch and commit from git, or from what was passed on to a job."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def _passed_on() -> dict[str, str | bool | None]:
 
 
 def git(*words: str) -> str | None:
-    """Return what a git command says of this checkout, or None: a copy without history, or no git, can not tell."""
+    """Return what a git command says of this checkout, or None: a copy without history, or no git, cannot tell."""
     command = ["git", "-C", str(paths.ROOT), *words]
     # A git hook sets GIT_DIR and others, which would turn every question into one about its own repository.
     own = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}

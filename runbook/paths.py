@@ -1,4 +1,4 @@
-"""Where things lie: found from this package, never from the working directory."""
+"""Names the folders and files of the project, found from this package and never from the working directory."""
 
 from __future__ import annotations
 

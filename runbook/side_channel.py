@@ -1,4 +1,4 @@
-"""What a kernel tells its runner besides outputs: the secrets it has read, the operation it waits for, and its progress.
+"""Tells the runner what a kernel knows besides outputs: secrets it has read, the operation it waits for, its progress.
 
 A kernel is a process of its own. The runner's mask does not know the keys that a platform reads there, and a kernel that
 was interrupted can no longer say what it had started. So a kernel writes both into a private folder that its runner made,

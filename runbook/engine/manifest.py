@@ -1,4 +1,4 @@
-"""Who ran what, from which commit, with which result: manifest.json of a run, and the digests that make it evidence."""
+"""Records manifest.json of a run: command, commit, results, and the digests that make it evidence."""
 
 from __future__ import annotations
 

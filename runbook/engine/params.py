@@ -35,7 +35,7 @@ LIMIT = re.compile(r"(^|_)(max|min)_")
 SHOWN = 60
 # Keys of older releases: {beginning: what it is called now}.
 RENAMED = {"sealed_": "holdout_"}
-# The runner sets these itself, so that a file can not send a step to another target than the one that was asked for.
+# The runner sets these itself, so that a file cannot send a step to another target than the one that was asked for.
 RUNNER_OWNED = ("target", "stage", "run_id")
 
 

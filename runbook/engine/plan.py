@@ -1,4 +1,4 @@
-"""Which steps, in which order, for which stage; runs them and stops at the first that is not green."""
+"""Runs the steps of a plan in order, and stops at the first that is not green."""
 
 from __future__ import annotations
 

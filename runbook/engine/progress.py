@@ -1,4 +1,4 @@
-"""What an onlooker sees: a bar and a line per step in a terminal, plain lines in CI, Azure DevOps' commands in a pipeline."""
+"""Shows a run's progress: a bar and lines in a terminal, plain lines in CI, Azure DevOps' commands in a pipeline."""
 
 from __future__ import annotations
 

@@ -44,7 +44,7 @@ def endpoint_problems(document: dict[str, Any]) -> list[str]:
     if document.get("auth_mode") not in allowed:
         found.append(f"auth_mode is {document.get('auth_mode')!r}, wanted one of {', '.join(allowed)}.")
     if document.get("traffic"):
-        found.append("traffic can not be set when an endpoint is created; 90_release sets it.")
+        found.append("traffic cannot be set when an endpoint is created; 90_release sets it.")
     mirror = sum((document.get("mirror_traffic") or {}).values())
     if mirror > 50:
         found.append(f"mirror_traffic is {mirror} %, at most 50.")

@@ -39,7 +39,7 @@ def step(folder: Path, note: Note = _silent) -> Path:
 def run(run_folder: Path, note: Note = _silent) -> Path:
     """Render index.html, summary.md and junit.xml of one run and return the path of index.html.
 
-    Raises RunError (or HandoffMissing) when manifest.json can not be read; a step without a readable result.json is
+    Raises RunError (or HandoffMissing) when manifest.json cannot be read; a step without a readable result.json is
     shown as not run. ``note`` is told when only a plain page could be drawn.
     """
     this = evidence.run(run_folder)
@@ -56,7 +56,7 @@ def run(run_folder: Path, note: Note = _silent) -> Path:
 def runs(reports: Path, note: Note = _silent) -> Path:
     """Render the list of runs, newest first, and return its path; also points latest and latest.txt to the newest.
 
-    A run whose manifest can not be read is listed with the reason. ``note`` is told when only a plain page could be drawn.
+    A run whose manifest cannot be read is listed with the reason. ``note`` is told when only a plain page could be drawn.
     """
     listed = run_list.read(reports)
     run_list.point_to_latest(reports, listed)

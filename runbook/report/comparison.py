@@ -1,4 +1,4 @@
-"""This run beside the one before it that reached the same step: value, change, and a word where the change means something."""
+"""Compares a run's metrics with the last comparable run."""
 
 from __future__ import annotations
 

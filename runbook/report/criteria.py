@@ -1,4 +1,4 @@
-"""What a run was judged by: the criteria of the decision, and the key checks of the tests, stage by stage."""
+"""Lists the gates of a run: the criteria of the decision, and the key checks of the tests, stage by stage."""
 
 from __future__ import annotations
 

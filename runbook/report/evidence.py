@@ -1,4 +1,4 @@
-"""What a run left on disk, read with tolerance: a missing or broken file becomes "not run", never a crash and never green."""
+"""Reads the files of a run. A missing or broken file becomes "not run", never a crash and never green."""
 
 from __future__ import annotations
 
@@ -176,7 +176,7 @@ class Run:
 
 
 def run(folder: Path) -> Run:
-    """Read one run; raises RunError when its manifest can not be read."""
+    """Read one run; raises RunError when its manifest cannot be read."""
     return Run(folder, read(folder / "manifest.json", "manifest"))
 
 
@@ -244,7 +244,7 @@ def read(path: Path, schema: str) -> dict[str, Any]:
         # A page is read far from the folder it was made in.
         raise RunError(str(error).replace(str(path), path.name)) from error
     except (ValueError, AttributeError, OSError) as error:
-        raise RunError(f"{path.name} can not be read: {type(error).__name__}: {error}") from error
+        raise RunError(f"{path.name} cannot be read: {type(error).__name__}: {error}") from error
 
 
 def _find(path: Path, schema: str) -> dict[str, Any] | None:

@@ -69,7 +69,7 @@ def read(path: Path, result: StepRun) -> Story:
         nbformat.validate(notebook)
     except (ValueError, KeyError, AttributeError, TypeError, OSError, nbformat.ValidationError) as error:
         return Story(
-            problem=f"executed.ipynb can not be read ({format.short(str(error), 120)}); this page is made from result.json alone."
+            problem=f"executed.ipynb cannot be read ({format.short(str(error), 120)}); this page is made from result.json alone."
         )
     return _story(notebook, result)
 

@@ -110,7 +110,7 @@ def _title(heading: Tag) -> str:
 
 
 def _name_regions(soup: BeautifulSoup) -> None:
-    # Landmarks of one name can not be told apart in a list of landmarks.
+    # Landmarks of one name cannot be told apart in a list of landmarks.
     seen: dict[str, int] = {}
     for region in soup.find_all(True, role="region"):
         name = str(region.get("aria-label", "Output"))

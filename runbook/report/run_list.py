@@ -1,4 +1,4 @@
-"""The list of runs, and the two signs that point to the newest one."""
+"""Renders reports/index.html; updates `latest` and `latest.txt`."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ LATEST = "latest"
 
 @dataclass(frozen=True)
 class Listed:
-    """One folder with a manifest; ``run`` is None when it can not be read, and ``problem`` says why."""
+    """One folder with a manifest; ``run`` is None when it cannot be read, and ``problem`` says why."""
 
     folder: str
     run: Run | None

@@ -1,4 +1,4 @@
-"""What a load measured: percentiles, errors by kind and a line per second, as frozen results and tables."""
+"""Holds the results of a load: percentiles, errors by kind and a line per second, as frozen values and tables."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which programs kept this machine's cores busy over a stretch of time."""
+"""Measures which processes use the processor while a load runs."""
 
 from __future__ import annotations
 

@@ -266,7 +266,7 @@ def test_what_the_service_accepts_and_nobody_means_is_refused(path: tuple[str, .
     ("change", "words"),
     [
         ({"auth_mode": "aad_token"}, "wanted one of key, aml_token"),
-        ({"traffic": {"blue": 100}}, "can not be set"),
+        ({"traffic": {"blue": 100}}, "cannot be set"),
         ({"mirror_traffic": {"green": 60}}, "at most 50"),
         ({"name": "x"}, "3 to 32"),
     ],

@@ -1,4 +1,4 @@
-"""What must hold of pipelines/ beyond the schema: the rules that no YAML validator can see.
+"""Checks the rules of pipelines/ that no YAML schema can check.
 
 A schema knows that ``dependsOn`` is text; it does not know whether that stage exists, whether an artifact that is
 fetched was ever published, or whether the compute is deleted after a failed training. Microsoft's language service

@@ -1,4 +1,4 @@
-"""What must hold inside one job: the plan's order, what happens after a failure, deadlines, variables and secrets."""
+"""Checks one job: the plan's order, what runs after a failure, deadlines, variables and secrets."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What must hold between jobs: stages, artifacts, triggers, and the files that pipelines speak of."""
+"""Checks the rules between jobs: stages, artifacts, triggers, and the files that pipelines name."""
 
 from __future__ import annotations
 

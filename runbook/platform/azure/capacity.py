@@ -1,4 +1,4 @@
-"""What a cluster can hold and what it costs: arithmetic on environment_setup/cluster.yml, nothing is asked of Azure."""
+"""Computes what a cluster can hold and what it costs from environment_setup/cluster.yml, without asking Azure."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Who we are to Azure: one credential, chosen by what the surroundings offer."""
+"""Chooses the Azure credential for the current environment."""
 
 from __future__ import annotations
 

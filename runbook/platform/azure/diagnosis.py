@@ -1,4 +1,4 @@
-"""What an Azure error means and what to do next: one PlatformError for whatever the SDK raised."""
+"""Turns whatever the SDK raised into one PlatformError that says what it means and what to do next."""
 
 from __future__ import annotations
 

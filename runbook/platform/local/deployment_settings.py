@@ -1,4 +1,4 @@
-"""How one deployment is served: what the local platform obeys of deployment/<stage>/deployment.yml."""
+"""Reads the settings of deployment/<stage>/deployment.yml that the local platform obeys."""
 
 from __future__ import annotations
 

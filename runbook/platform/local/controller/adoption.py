@@ -1,4 +1,4 @@
-"""What a new controller takes over from an earlier one: living replicas, and nothing else."""
+"""Finds the living replicas that a new controller takes over from an earlier one."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How many replicas there should be: the published formula of Azure's inference router.
+"""Computes the number of replicas by the published formula of Azure's inference router.
 
 utilization = (replicas busy processing a request + requests queued) / current replicas; above the target replicas are
 created at once, below it they are removed slowly, "around 20 times" slower.

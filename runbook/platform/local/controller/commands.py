@@ -1,4 +1,4 @@
-"""What can be asked of an endpoint's controller: deploy, traffic, tag, delete; one at a time, each done or undone."""
+"""Carries out the commands of a controller: deploy, traffic, tag, delete. One at a time, each done or undone."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the controller of one endpoint knows, in one JSON file that only the controller writes while it lives."""
+"""Holds the state of one endpoint in one JSON file that only its living controller writes."""
 
 from __future__ import annotations
 
