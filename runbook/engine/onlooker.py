@@ -1,4 +1,4 @@
-"""What a service says while a step waits for it, shown as it comes: in the terminal or pipeline log, and kept."""
+"""Declares what a service says while a step waits for it, shown as it comes: in the terminal or pipeline log, and kept."""
 
 from __future__ import annotations
 
