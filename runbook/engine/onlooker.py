@@ -1,4 +1,4 @@
-"""Declares what a service says while a step waits for it, shown as it comes: in the terminal or pipeline log, and kept."""
+"""Shows what a service says while a step waits for it, in the terminal or pipeline log, and keeps it."""
 
 from __future__ import annotations
 
