@@ -48,11 +48,13 @@ class Fleet:
 
     def settled(self) -> bool:
         """Tell whether every deployment has what it wants, or has shown that it cannot get it now."""
-        return all(
-            not (self._launching[d.revision] + self._joining[d.revision]) or self._backoff[d.revision].lasting
-            for d in self.book.state.deployments.values()
-            if d.state == "ready"
-        )
+        deployments = [d for d in self.book.state.deployments.values() if d.state == "ready"]
+        return all(self._serves(d) or self._backoff[d.revision].lasting for d in deployments)
+
+    def _serves(self, deployment: Deployment) -> bool:
+        # A replica that was found dead is started a moment later, so "nothing starts" alone does not mean that one serves.
+        starting = self._launching[deployment.revision] + self._joining[deployment.revision]
+        return not starting and len(self.book.state.ready(deployment.name)) > 0
 
     def resume(self) -> None:
         """Look after every ready deployment again, once the router knows the replicas that were kept."""
