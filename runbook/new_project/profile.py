@@ -56,10 +56,12 @@ class Column:
 class Profile:
     """Everything `runbook new` knows of a CSV file; ``left_out`` gives the reason for each column that is no field.
 
+    ``data`` is the file with the line ends that git stores.
     ``best_field`` is the field whose best single split says most about the label.
     """
 
     path: Path
+    data: bytes
     sha256: str
     rows: int
     label: str
@@ -78,7 +80,8 @@ def profile(path: Path, label: str, group: str | None, positive: str | None = No
     ``positive`` is the word of the label that means 1, for a label whose two words do not say it. Raises UsageError for a
     file that is no CSV in UTF-8, two columns of one name, a missing column, or a label that is not yes/no.
     """
-    data = _bytes(path)
+    # Git stores text with LF. A digest of CRLF bytes would hold here and in no clone.
+    data = _bytes(path).replace(b"\r\n", b"\n")
     text = _text(path, data)
     header = _header(path, text)
     for option, column in (("--label", label), ("--group", group)):
@@ -110,6 +113,7 @@ def profile(path: Path, label: str, group: str | None, positive: str | None = No
         raise UsageError(f"{path.name} has no column that a model could use: {_listed(left_out)}.")
     return Profile(
         path=path,
+        data=data,
         sha256=hashlib.sha256(data).hexdigest(),
         rows=len(table),
         label=label,

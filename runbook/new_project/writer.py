@@ -87,7 +87,7 @@ def _remove_own(folder: Path) -> None:
 
 
 def _write(folder: Path, name: str, profile: Profile) -> list[str]:
-    shutil.copyfile(profile.path, folder / "data" / profile.path.name)
+    (folder / "data" / profile.path.name).write_bytes(profile.data)
     for yaml in sorted(
         p for part in ("deployment", "environment_setup", "pipelines") for p in (folder / part).rglob("*.yml")
     ):

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import hashlib
 import os
 import re
 import subprocess
@@ -174,3 +175,13 @@ def test_a_newer_runbook_merges_into_a_project_that_has_edited_its_four_places(p
     assert (project / "data" / "dataset.py").read_text() == before
     assert "# A newer runbook." in (project / "runbook" / "errors.py").read_text()
     assert place.runbook(project, "check").returncode == 0
+
+
+def test_a_file_with_windows_line_ends_has_the_same_digest_in_every_clone(place: Place, tmp_path: Path) -> None:
+    source = data(tmp_path)
+    source.write_bytes(source.read_bytes().replace(b"\n", b"\r\n"))
+    made = place.runbook(place.root, "new", str(tmp_path / "leavers"), "--data", str(source), "--label", "left")
+    assert made.returncode == 0, made.stderr
+    place.git(tmp_path, "clone", "--quiet", str(tmp_path / "leavers"), str(tmp_path / "clone"))
+    found = hashlib.sha256((tmp_path / "clone" / "data" / "customers.csv").read_bytes()).hexdigest()
+    assert found in (tmp_path / "clone" / "data" / "dataset.py").read_text()
