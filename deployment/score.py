@@ -34,12 +34,12 @@ def init() -> None:
     wanted = os.environ["MODEL_SHA256"]
     found = sorted(Path(os.environ["AZUREML_MODEL_DIR"]).rglob("model.onnx"))
     if len(found) != 1:
-        raise RuntimeError(f"AZUREML_MODEL_DIR holds {len(found)} files named model.onnx ({found}); wanted one.")
+        raise RuntimeError(f"AZUREML_MODEL_DIR holds {len(found)} files named model.onnx ({found}); expected one.")
     data = found[0].read_bytes()
     digest = hashlib.sha256(data).hexdigest()
     if not _version or digest != wanted:
         raise RuntimeError(
-            f"{found[0]} has sha256 {digest} and version {_version!r}; wanted sha256 {wanted or '(not set)'} and a "
+            f"{found[0]} has sha256 {digest} and version {_version!r}; expected sha256 {wanted or '(not set)'} and a "
             "version. Deploy the model again: the platform sets MODEL_SHA256 and MODEL_VERSION."
         )
     options = ort.SessionOptions()
@@ -74,16 +74,16 @@ def score(requests: list[Request]) -> list[float]:
     # A null becomes NaN, which the model's own imputers fill as they did in training.
     probabilities = _model.run(["probability"], {_model.get_inputs()[0].name: np.array(rows, dtype=np.float32)})[0]
     if not ((probabilities >= 0) & (probabilities <= 1)).all():
-        raise RuntimeError(f"The model answered {probabilities.tolist()}; wanted probabilities from 0 to 1.")
+        raise RuntimeError(f"The model answered {probabilities.tolist()}; expected probabilities from 0 to 1.")
     answered: list[float] = probabilities.tolist()
     return answered
 
 
 def _check(request: AMLRequest) -> None:
     if request.method != "POST":
-        raise ContractError(405, "method_not_allowed", None, f"The method is {request.method}; wanted POST.")
+        raise ContractError(405, "method_not_allowed", None, f"The method is {request.method}; expected POST.")
     if request.mimetype != "application/json":
-        message = f"The Content-Type is {request.mimetype or 'missing'}; wanted application/json."
+        message = f"The Content-Type is {request.mimetype or 'missing'}; expected application/json."
         raise ContractError(415, "unsupported_media_type", None, message)
 
 

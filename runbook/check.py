@@ -1,7 +1,7 @@
-"""One wanted/found comparison that can fail the step: what notebooks call after every action.
+"""One expected/found comparison that can fail the step: what notebooks call after every action.
 
 Every check leaves a machine-readable output (type ``MIME``) before it raises, so that the report, the JUnit file and
-the summary show the same wanted and found values even when the step fails.
+the summary show the same expected and found values even when the step fails.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ def check(
     _done.append(this)
     _show(this)
     if status == "failed":
-        raise CheckFailed(" ".join(filter(None, [f"{name}: found {this.found}, wanted {wish}.", otherwise])))
+        raise CheckFailed(" ".join(filter(None, [f"{name}: found {this.found}, expected {wish}.", otherwise])))
 
 
 def not_needed(reason: str, *, when: bool = True) -> None:
@@ -111,7 +111,7 @@ def _words(value: Any) -> str:
 
 def _show(this: Check) -> None:
     mark = {"passed": "passed", "failed": "FAILED", "not_run": "not run"}[this.status]
-    _display({MIME: [asdict(this)], "text/plain": f"{mark}: {this.name}: found {this.found}, wanted {this.wanted}"})
+    _display({MIME: [asdict(this)], "text/plain": f"{mark}: {this.name}: found {this.found}, expected {this.wanted}"})
 
 
 def _display(bundle: dict[str, Any]) -> None:

@@ -7,7 +7,7 @@ RunbookError
   RunError             something was started, or could not be, and is not done   exit 1
     Busy                 somebody else holds what this needs
     HandoffMissing       a step needs what an earlier step has not left
-    CheckFailed          a wanted/found comparison does not hold
+    CheckFailed          an expected/found comparison does not hold
     PlatformError        a service refused, failed or did not answer in time
       NotFound             the thing asked for does not exist
     StepFailed           a step of the run did not pass
@@ -54,7 +54,7 @@ class HandoffMissing(RunError):
 
 
 class CheckFailed(RunError):
-    """A wanted/found comparison does not hold."""
+    """An expected/found comparison does not hold."""
 
 
 class PlatformError(RunError):

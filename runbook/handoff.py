@@ -97,11 +97,11 @@ def read_json(path: Path, schema: str, command: str) -> dict[str, Any]:
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise RunError(f"{path} is not JSON ({error}). Run again: {command}") from error
     if not isinstance(document, dict):
-        raise RunError(f"{path} holds {type(document).__name__}, wanted an object. Run again: {command}")
+        raise RunError(f"{path} holds {type(document).__name__}, expected an object. Run again: {command}")
     version = str(document.get("schema_version", "none"))
     if version.split(".")[0] != SCHEMA_VERSION.split(".")[0]:
         raise RunError(
-            f"{path} has schema_version {version!r}, wanted {SCHEMA_VERSION.split('.')[0]}.x: it was written by another "
+            f"{path} has schema_version {version!r}, expected {SCHEMA_VERSION.split('.')[0]}.x: it was written by another "
             f"release of the runbook. Run again: {command}"
         )
     _validate(path, schema, document)
@@ -145,7 +145,7 @@ def _green_runs() -> list[Path]:
 
 def _metadata(name: str, run_id: str) -> Path:
     if name not in METADATA:
-        raise UsageError(f"metadata {name!r}: wanted one of {', '.join(METADATA)}.")
+        raise UsageError(f"metadata {name!r}: expected one of {', '.join(METADATA)}.")
     return paths.run_folder(run_id) / "metadata" / f"{name}.json"
 
 

@@ -32,7 +32,7 @@ def home() -> Path:
 def run_folder(run_id: str) -> Path:
     """Return the folder of one run; a run_id that could leave reports/, or is a link, is refused with UsageError."""
     if not run_id or run_id.startswith(".") or not all(c.isalnum() or c in "._-" for c in run_id):
-        raise UsageError(f"run_id is {run_id!r}: wanted letters, digits, '.', '_' and '-', not starting with '.'.")
+        raise UsageError(f"run_id is {run_id!r}: expected letters, digits, '.', '_' and '-', not starting with '.'.")
     return _no_link(reports() / run_id)
 
 

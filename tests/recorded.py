@@ -18,7 +18,7 @@ PROD = [
     (s, "prod", "passed")
     for s in ("50_create_cluster", "60_deploy", "70_functional_test", "80_stress_test", "90_release")
 ]
-SLOW = {"class": "CheckFailed", "message": "p95, ms: found 412.7, wanted at most 150.", "cell": "check-latency"}
+SLOW = {"class": "CheckFailed", "message": "p95, ms: found 412.7, expected at most 150.", "cell": "check-latency"}
 
 
 def result(run_id: str, name: str, stage: str | None, status: str, **fields: Any) -> Path:
@@ -84,7 +84,7 @@ def metadata(run_id: str, word: str, log_loss: float = 0.4203, version: str = "1
         "promote": "New, and not worse than the champion.",
         "hold": "Nothing is new: data and code are the champion's.",
     }
-    told = reason.get(word, "Log loss on the holdout: found 0.5112, wanted at most 0.46.")
+    told = reason.get(word, "Log loss on the holdout: found 0.5112, expected at most 0.46.")
     decided = {
         "decision": word,
         "reason": told,

@@ -42,7 +42,7 @@ def test_a_check_that_holds_says_nothing_more(wish: dict[str, object]) -> None:
     ],
 )
 def test_a_check_that_does_not_hold_raises_with_wanted_and_found(wish: dict[str, object]) -> None:
-    with pytest.raises(CheckFailed, match="it holds: found .*, wanted "):
+    with pytest.raises(CheckFailed, match="it holds: found .*, expected "):
         check("it holds", **wish)  # type: ignore[arg-type]
 
 

@@ -34,7 +34,7 @@ def test_plan_shows_every_step_with_its_values_and_changes_nothing() -> None:
     ("words", "wanted", "says"),
     [
         (["run", "all", "-p", "cv_repeat=2"], 2, "Did you mean 'cv_repeats'?"),
-        (["run", "ci", "-p", "cv_folds=1"], 2, "wanted 2 to 20"),
+        (["run", "ci", "-p", "cv_folds=1"], 2, "expected 2 to 20"),
         (["run", "everything"], 2, "'everything' is not one of"),
         (["run", "cd"], 1, "Run first: .venv/bin/runbook run ci"),
         (["run", "cd", "--from", "no-such-run"], 1, "is missing. Run first: .venv/bin/runbook run ci"),

@@ -88,7 +88,7 @@ def test_without_a_green_run_a_notebook_opened_by_hand_says_in_one_line_what_to_
 def test_an_unknown_schema_version_is_refused() -> None:
     path = handoff.save("20_train", "r1", rows=3)
     path.write_text(path.read_text().replace('"1.2"', '"2.0"'))
-    with pytest.raises(RunError, match="schema_version '2.0', wanted 1.x"):
+    with pytest.raises(RunError, match="schema_version '2.0', expected 1.x"):
         handoff.load("20_train", "r1")
 
 
@@ -106,7 +106,7 @@ def test_a_file_cut_short_is_refused() -> None:
 
 
 @pytest.mark.parametrize(
-    ("content", "words"), [(b"[1]", "holds list, wanted an object"), (b"\xff\xfe{}", "is not JSON")]
+    ("content", "words"), [(b"[1]", "holds list, expected an object"), (b"\xff\xfe{}", "is not JSON")]
 )
 def test_a_file_that_is_no_object_is_refused(content: bytes, words: str) -> None:
     handoff.save("20_train", "r1", rows=3).write_bytes(content)

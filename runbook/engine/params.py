@@ -65,19 +65,19 @@ class Parameter:
     def problem(self, value: Any) -> str | None:
         """Return what is wrong with ``value``, or None."""
         if value is None:
-            return None if self.optional else f"is missing, wanted {self.type}"
+            return None if self.optional else f"is missing, expected {self.type}"
         if type(value) is int and abs(value) >= 10**strict_yaml.MOST_DIGITS:
-            return f"is a number of more than {strict_yaml.MOST_DIGITS} digits, wanted {self.type}"
+            return f"is a number of more than {strict_yaml.MOST_DIGITS} digits, expected {self.type}"
         if self.type == "float" and type(value) is int:
             value = float(value)
         if type(value) is not TYPES[self.type]:
-            return f"is {value!r} ({type(value).__name__}), wanted {self.type}"
+            return f"is {value!r} ({type(value).__name__}), expected {self.type}"
         if isinstance(value, float) and not math.isfinite(value):
-            return f"is {value!r}, wanted a finite number"
+            return f"is {value!r}, expected a finite number"
         if self.bounds and isinstance(value, int | float) and not self.bounds[0] <= value <= self.bounds[1]:
-            return f"is {value!r}, wanted {self.bounds[0]:g} to {self.bounds[1]:g}"
+            return f"is {value!r}, expected {self.bounds[0]:g} to {self.bounds[1]:g}"
         if self.choices and value not in self.choices:
-            return f"is {value!r}, wanted one of {', '.join(self.choices)}"
+            return f"is {value!r}, expected one of {', '.join(self.choices)}"
         return None
 
 
@@ -91,7 +91,7 @@ def declared(notebook: Path) -> dict[str, Parameter]:
     cells = [c for c in document["cells"] if "parameters" in c["metadata"].get("tags", [])]
     if len(cells) != 1:
         raise AnatomyError(
-            f"{notebook.name}: {len(cells)} cells are tagged 'parameters', wanted one. Tag the cell under '## Parameters'."
+            f"{notebook.name}: {len(cells)} cells are tagged 'parameters', expected one. Tag the cell under '## Parameters'."
         )
     source = "".join(cells[0]["source"])
     comments = _comments(source)
@@ -134,7 +134,7 @@ def layers(target: str, stage: str | None, files: Iterable[Path] = (), overrides
     for override in overrides:
         key, separator, text = override.partition("=")
         if not separator:
-            raise ParamsError(f"-p {override}: wanted key=value.")
+            raise ParamsError(f"-p {override}: expected key=value.")
         _refuse_unknown(key, known, f"-p {override}")
         if key in RUNNER_OWNED:
             raise ParamsError(f"-p {override}: {key} is set with --{key.replace('_', '-')}, not with -p.")
@@ -228,7 +228,7 @@ def parse(parameter: Parameter, text: str) -> Any:
         problem = f" ({strict_yaml.sentence(error)})" if isinstance(error, yaml.YAMLError) else ""
         shown = text if len(text) <= SHOWN else f"{text[:SHOWN]}... ({len(text)} characters)"
         raise ParamsError(
-            f"-p {parameter.name}={shown}: wanted {parameter.type}{problem}. {parameter.meaning}"
+            f"-p {parameter.name}={shown}: expected {parameter.type}{problem}. {parameter.meaning}"
         ) from None
 
 
@@ -252,10 +252,10 @@ def _read(path: Path) -> dict[str, Any]:
     if document is None:
         return {}
     if not isinstance(document, dict) or not all(isinstance(k, str) for k in document):
-        raise ParamsError(f"{path}: wanted flat 'key: value' lines.")
+        raise ParamsError(f"{path}: expected flat 'key: value' lines.")
     nested = [k for k, v in document.items() if isinstance(v, dict)]
     if nested:
-        raise ParamsError(f"{path}: {nested[0]} holds a mapping, wanted flat 'key: value' lines.")
+        raise ParamsError(f"{path}: {nested[0]} holds a mapping, expected flat 'key: value' lines.")
     return document
 
 
@@ -286,22 +286,23 @@ def _comments(source: str) -> dict[int, str]:
 def _parameter(notebook: Path, node: ast.stmt, comments: Mapping[int, str]) -> Parameter:
     where = f"{notebook.name}, parameters cell, line {node.lineno}"
     if not isinstance(node, ast.AnnAssign) or not isinstance(node.target, ast.Name) or node.value is None:
-        raise AnatomyError(f"{where}: wanted 'name: type = default  # meaning', found: {ast.unparse(node)}")
+        raise AnatomyError(f"{where}: expected 'name: type = default  # meaning', found: {ast.unparse(node)}")
     words = [w.strip() for w in ast.unparse(node.annotation).split("|")]
     base = words[0].split("[")[0]
     if base not in TYPES or words[1:] not in ([], ["None"]):
         raise AnatomyError(
-            f"{where}: type {ast.unparse(node.annotation)}, wanted one of {', '.join(TYPES)}, with '| None' if it may be missing."
+            f"{where}: type {ast.unparse(node.annotation)}, expected one of {', '.join(TYPES)}, with '| None' if it may be "
+            "missing."
         )
     try:
         default = ast.literal_eval(node.value)
     except ValueError:
         raise AnatomyError(
-            f"{where}: {node.target.id} is computed; wanted a literal, because an injected value would not be recomputed."
+            f"{where}: {node.target.id} is computed; expected a literal, because an injected value would not be recomputed."
         ) from None
     meaning = comments.get(node.end_lineno or node.lineno, "")
     if not meaning:
-        raise AnatomyError(f"{where}: {node.target.id} has no comment; wanted '# meaning, unit, range'.")
+        raise AnatomyError(f"{where}: {node.target.id} has no comment; expected '# meaning, unit, range'.")
     parameter = Parameter(node.target.id, base, len(words) > 1, default, meaning, f"notebooks/{notebook.name}")
     problem = parameter.problem(default)
     if problem:

@@ -31,7 +31,7 @@ def problems() -> list[str]:
         if endpoint.get("name") != deployment.get("endpoint_name"):
             found.append(
                 f"deployment/{stage}: endpoint.yml is {endpoint.get('name')!r}, deployment.yml says endpoint_name "
-                f"{deployment.get('endpoint_name')!r}: wanted the same."
+                f"{deployment.get('endpoint_name')!r}: expected the same."
             )
     return found
 
@@ -42,7 +42,7 @@ def endpoint_problems(document: dict[str, Any]) -> list[str]:
     kubernetes = "compute" in document
     allowed = ("key", "aml_token") if kubernetes else ("key", "aml_token", "aad_token")
     if document.get("auth_mode") not in allowed:
-        found.append(f"auth_mode is {document.get('auth_mode')!r}, wanted one of {', '.join(allowed)}.")
+        found.append(f"auth_mode is {document.get('auth_mode')!r}, expected one of {', '.join(allowed)}.")
     if document.get("traffic"):
         found.append("traffic cannot be set when an endpoint is created; 90_release sets it.")
     mirror = sum((document.get("mirror_traffic") or {}).values())
@@ -79,10 +79,10 @@ def _scale(scale: dict[str, Any]) -> list[str]:
     found = (
         []
         if 1 <= low <= high
-        else [f"min_instances {low} and max_instances {high}: wanted 1 <= min <= max (max defaults to 1)."]
+        else [f"min_instances {low} and max_instances {high}: expected 1 <= min <= max (max defaults to 1)."]
     )
     if not 1 <= percent <= 100:
-        found.append(f"target_utilization_percentage is {percent}, wanted 1 to 100.")
+        found.append(f"target_utilization_percentage is {percent}, expected 1 to 100.")
     return found
 
 
@@ -101,14 +101,16 @@ def quantity(text: str) -> float:
     """Return a Kubernetes quantity ("500m", "0.5", "1Gi") as a number; raises AnatomyError when it is none."""
     match = re.fullmatch(r"(\d+(?:\.\d+)?)(m|Ki|Mi|Gi|K|M|G)?", text)
     if not match:
-        raise AnatomyError(f"{text!r} is no Kubernetes quantity; wanted something like 500m, 0.5 or 1Gi.")
+        raise AnatomyError(f"{text!r} is no Kubernetes quantity; expected something like 500m, 0.5 or 1Gi.")
     return float(match[1]) / 1000 if match[2] == "m" else float(match[1]) * UNITS[match[2] or ""]
 
 
 def _name(name: str) -> list[str]:
     if NAME.match(name) and 3 <= len(name) <= 32:
         return []
-    return [f"name is {name!r}, wanted 3 to 32 lower-case letters, digits and single dashes, beginning with a letter."]
+    return [
+        f"name is {name!r}, expected 3 to 32 lower-case letters, digits and single dashes, beginning with a letter."
+    ]
 
 
 def _owner(document: dict[str, Any]) -> list[str]:

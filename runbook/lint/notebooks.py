@@ -61,7 +61,7 @@ def notebook(path: Path) -> list[str]:
 
 
 def checks(path: Path) -> list[str]:
-    """Return every check of a notebook as its name and its kinds of wish, such as "'the endpoint exists': wanted"."""
+    """Return every check of a notebook as its name and its kinds of wish, such as "'the endpoint exists': expected"."""
     calls = [call for cell in _code_cells(nbformat.read(path, as_version=4)) for call in _check_calls(cell.source)]
     return [
         f"{ast.unparse(call.args[0])}: {', '.join(k.arg for k in call.keywords if k.arg in (*WISHES, 'needed'))}"
@@ -81,10 +81,12 @@ def candidates(document: Any) -> list[str]:
 def _opening(document: Any) -> list[str]:
     first = document.cells[0] if document.cells else None
     if first is None or first.cell_type != "markdown" or not first.source.startswith("# "):
-        return ["the first cell is not a title: wanted '# Verb the object', one sentence, and the table of five rows."]
+        return [
+            "the first cell is not a title: expected '# Verb the object', one sentence, and the table of five rows."
+        ]
     found = re.findall(r"^\|\s*\*\*(\w+)\*\*\s*\|", first.source, re.MULTILINE)
     problems = (
-        [] if tuple(found) == ROWS else [f"the table under the title has rows {found}, wanted {', '.join(ROWS)}."]
+        [] if tuple(found) == ROWS else [f"the table under the title has rows {found}, expected {', '.join(ROWS)}."]
     )
     prose = "\n".join(c.source for c in document.cells if c.cell_type == "markdown")
     wanted = ("## Parameters", "## Setup", "## Before", "## After", "## Summary")
@@ -109,7 +111,7 @@ def _committed(document: Any) -> list[str]:
     slug = re.compile(r"^[a-z0-9]+(-[a-z0-9]+)*$")
     for cell in document.cells:
         if not slug.match(cell.get("id", "")):
-            problems.append(f"cell id {cell.get('id')!r}: wanted a stable slug such as 'check-endpoint'.")
+            problems.append(f"cell id {cell.get('id')!r}: expected a stable slug such as 'check-endpoint'.")
         if cell.cell_type == "code" and (cell.outputs or cell.execution_count):
             problems.append(
                 f"cell {cell.id}: has outputs or a count; clear them before committing (reports are where outputs live)."
@@ -203,7 +205,7 @@ def _choices(path: Path, document: Any) -> list[str]:
     if not named or named == wanted[1:]:
         return []
     return [
-        f"parameters cell: model_kind can choose {', '.join(wanted)}; wanted auto and the candidates in their order, "
+        f"parameters cell: model_kind can choose {', '.join(wanted)}; expected auto and the candidates in their order, "
         f"{', '.join(named)}. Write auto|{'|'.join(named)} into its comment."
     ]
 
@@ -233,7 +235,7 @@ def _checks(document: Any) -> list[str]:
     problems = (
         []
         if len(checking) * 4 >= len(code)
-        else [f"{len(checking)} of {len(code)} code cells check; wanted a quarter."]
+        else [f"{len(checking)} of {len(code)} code cells check; expected a quarter."]
     )
     for at, cell in enumerate(code):
         if "action" in cell.metadata.get("tags", []):
@@ -252,7 +254,7 @@ def _caps(document: Any) -> list[str]:
     prose = [c for c in cells if c.cell_type == "markdown"]
     problems = [f"{len(cells)} cells, at most {MAX_CELLS}."] if len(cells) > MAX_CELLS else []
     if len(prose) < 0.9 * len(code):
-        problems.append(f"{len(prose)} prose cells for {len(code)} code cells, wanted at least 0.9 each.")
+        problems.append(f"{len(prose)} prose cells for {len(code)} code cells, expected at least 0.9 each.")
     for cell in code:
         lines = [line for line in cell.source.splitlines() if line.strip()]
         if len(lines) > MAX_LINES and "parameters" not in cell.metadata.get("tags", []):
@@ -268,7 +270,7 @@ def _caps(document: Any) -> list[str]:
     ]
     if len(alone) > 0.2 * len(code):
         problems.append(
-            f"cells {', '.join(alone)} follow code, not prose; wanted prose before four of five code cells."
+            f"cells {', '.join(alone)} follow code, not prose; expected prose before four of five code cells."
         )
     return problems
 

@@ -61,7 +61,7 @@ def refuse_without_probabilities(name: str, pipeline: Any) -> None:
         return
     last = _parts(pipeline)[-1][1]
     raise RunError(
-        f"{name} ends in {type(last).__name__}, which gives no probabilities; wanted a classifier with predict_proba. "
+        f"{name} ends in {type(last).__name__}, which gives no probabilities; expected a classifier with predict_proba. "
         "An endpoint answers a probability: use LogisticRegression or another classifier that has one."
     )
 
@@ -144,7 +144,7 @@ def predict(onnx_file: bytes | Path, rows: dataset.Floats) -> dataset.Floats:
     name = session.get_inputs()[0].name
     answer: dataset.Floats = session.run([OUTPUT], {name: rows.astype(np.float32)})[0].astype(np.float64)
     if answer.shape != (len(rows),):
-        raise RunError(f"The model answered shape {answer.shape} for {len(rows)} rows; wanted one probability a row.")
+        raise RunError(f"The model answered shape {answer.shape} for {len(rows)} rows; expected one probability a row.")
     return answer
 
 

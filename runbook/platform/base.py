@@ -247,4 +247,4 @@ class Platform(Protocol):
         """Return the last lines of a deployment's own log."""
 
     def replica_history(self, stage: Stage, name: str, since: float) -> list[tuple[float, int, int]] | None:
-        """Return (unix time, wanted, ready) since ``since``, or None where the platform cannot tell."""
+        """Return (unix time, expected, ready) since ``since``, or None where the platform cannot tell."""

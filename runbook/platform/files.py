@@ -27,7 +27,7 @@ def read(path: Path) -> dict[str, Any]:
         raise AnatomyError(f"{path} is missing: the platform reads it. Restore it with: git checkout -- {path}")
     document = strict_yaml.read(path, AnatomyError)
     if not isinstance(document, dict):
-        raise AnatomyError(f"{path} holds {type(document).__name__}, wanted a mapping.")
+        raise AnatomyError(f"{path} holds {type(document).__name__}, expected a mapping.")
     return document
 
 
@@ -53,7 +53,7 @@ def coordinates() -> dict[str, str]:
     found = {name: document[name] for name in COORDINATES if document.get(name) is not None}
     for name, value in found.items():
         if not isinstance(value, str):
-            raise AnatomyError(f"params/azure.yml: {name} is {value!r}, wanted text: quote it.")
+            raise AnatomyError(f"params/azure.yml: {name} is {value!r}, expected text: quote it.")
     return found
 
 

@@ -73,7 +73,7 @@ def listing(parts: Sequence[str]) -> str:
 
 
 def wish(text: str) -> str:
-    """Return a wanted value with the bounds as signs: "at most 0.5" becomes "≤ 0.5"."""
+    """Return an expected value with the bounds as signs: "at most 0.5" becomes "≤ 0.5"."""
     return re.sub(r"\bat most (?=[\d.-])", "≤ ", re.sub(r"\bat least (?=[\d.-])", "≥ ", text))
 
 

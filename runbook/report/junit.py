@@ -43,7 +43,7 @@ def _suite(root: Element, this: Run, step: StepRun) -> Element:
 def _case(suite: Element, this: Run, label: str, check: Check) -> None:
     case = _testcase(suite, this, label, check.name)
     if check.status == "failed":
-        message = format.printable(f"wanted {check.wanted}, found {check.found}")
+        message = format.printable(f"expected {check.wanted}, found {check.found}")
         SubElement(case, "failure", message=message, type="CheckFailed").text = message
     elif check.status == "not_run":
         SubElement(case, "skipped", message="this check did not apply")

@@ -15,7 +15,7 @@ def step(result: StepRun, problem: str) -> str:
     lines = [f"Run {result.run_id}, step {result.folder}, target {result.target}"]
     if result.failure:
         lines.append(f"{result.failure.kind}: {result.failure.message}")
-    lines += [f"{format.STATUS[c.status]}: {c.name}. Wanted {c.wanted}, found {c.found}" for c in result.checks]
+    lines += [f"{format.STATUS[c.status]}: {c.name}. Expected {c.wanted}, found {c.found}" for c in result.checks]
     title = f"{format.STATUS[result.status]}: {result.title or result.step}"
     return _html(title, [*lines, _note(problem, "executed.ipynb and result.json")])
 

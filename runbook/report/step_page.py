@@ -118,7 +118,7 @@ def _red(result: StepRun) -> tuple[str, str]:
     if check := result.failed_check:
         return (
             f"{word}: {format.short(check.name, 120)}",
-            f"Wanted {format.wish(check.wanted)}, found {check.found}.{after}",
+            f"Expected {format.wish(check.wanted)}, found {check.found}.{after}",
         )
     if result.failure:
         message = format.sentence(format.short(result.failure.message, 400))

@@ -27,7 +27,7 @@ def title(this: Run) -> str:
 
 
 def of(this: Run) -> Verdict:
-    """Return the verdict on a run: a sentence, and the reason with wanted and found and what serves now."""
+    """Return the verdict on a run: a sentence, and the reason with expected and found and what serves now."""
     reason = [_why(this), serves(this), given.sentence(given.read(this))]
     reason += commands.taken_back(this)
     if this.outcome in ("failed", "cancelled") and _untouched(this):

@@ -115,7 +115,7 @@ def run(receiver: Receiver, phases: Sequence[Phase], *, seed: int = 1, allow_rem
 def _refuse_remote(uri: str, allow_remote: bool) -> None:
     parts = urlsplit(uri)
     if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise UsageError(f"the load's receiver is {uri!r}: wanted an http or https address.")
+        raise UsageError(f"the load's receiver is {uri!r}: expected an http or https address.")
     if not route.is_loopback(parts.hostname) and not allow_remote:
         raise UsageError(
             f"the load's receiver is {parts.hostname!r}, which is not this machine: nothing was sent. "
@@ -128,13 +128,13 @@ def _refuse_excess(phases: Sequence[Phase]) -> None:
         if not 0 <= phase.requests_per_second <= MAX_REQUESTS_PER_SECOND or phase.together < 1:
             raise UsageError(
                 f"phase {phase.name!r} wants {phase.requests_per_second:g} requests per second, {phase.together} "
-                f"together: wanted 0 to {MAX_REQUESTS_PER_SECOND:g}, at least 1 together."
+                f"together: expected 0 to {MAX_REQUESTS_PER_SECOND:g}, at least 1 together."
             )
     seconds = sum(p.seconds for p in phases)
     requests = sum(p.seconds * p.requests_per_second for p in phases)
     if seconds > MAX_SECONDS or requests > MAX_REQUESTS:
         raise UsageError(
-            f"the load would take {seconds:g} s and send {requests:g} requests: wanted at most {MAX_SECONDS:g} s and "
+            f"the load would take {seconds:g} s and send {requests:g} requests: expected at most {MAX_SECONDS:g} s and "
             f"{MAX_REQUESTS}. Shorten a phase or lower its requests per second."
         )
 

@@ -38,7 +38,7 @@ class Outcome:
 
     @property
     def passed(self) -> bool:
-        """Whether everything the case wanted came back."""
+        """Whether everything the case expected came back."""
         return not self.problems
 
 
@@ -52,7 +52,7 @@ def judge(case: Case, reply: Reply, client: Client, model_version: str) -> Outco
     status = scoring_client.expected_status(case.status, case.by, client.endpoint.profile)
     problems: list[str] = []
     if reply.status != status:
-        problems.append(reply.problem or f"status {reply.status}, wanted {status}")
+        problems.append(reply.problem or f"status {reply.status}, expected {status}")
     elif case.status == 200:
         problems += _answer_problems(case, reply, model_version)
     else:
@@ -63,7 +63,7 @@ def judge(case: Case, reply: Reply, client: Client, model_version: str) -> Outco
 
 
 def table(outcomes: Iterable[Outcome]) -> pd.DataFrame:
-    """Return a row per outcome: group, case, sent, wanted, found, seconds, verdict (with what is wrong)."""
+    """Return a row per outcome: group, case, sent, expected, found, seconds, verdict (with what is wrong)."""
     import pandas as pd
 
     rows = [
@@ -112,7 +112,7 @@ def write_junit(outcomes: Sequence[Outcome], run_id: str, stage: Stage) -> Path:
             ElementTree.SubElement(properties, "property", name=header, value=_printable(value))
         if not outcome.passed:
             failure = ElementTree.SubElement(case, "failure", message=_printable("; ".join(outcome.problems)))
-            failure.text = f"sent {_short(outcome.case.request.body)}\nwanted {outcome.wanted}\nfound {outcome.found}"
+            failure.text = f"sent {_short(outcome.case.request.body)}\nexpected {outcome.wanted}\nfound {outcome.found}"
     path.parent.mkdir(parents=True, exist_ok=True)
     ElementTree.ElementTree(root).write(path, encoding="utf-8", xml_declaration=True)
     return path
@@ -127,7 +127,7 @@ def _answer_problems(case: Case, reply: Reply, model_version: str) -> list[str]:
     try:
         found = scoring_client.answers(reply.content, case.rows, model_version)
     except ValueError as error:
-        return [f"not the wanted answer: {error}"]
+        return [f"not the expected answer: {error}"]
     return [*_differences(case, found)][:3]
 
 
@@ -136,22 +136,22 @@ def _differences(case: Case, found: Sequence[Answer]) -> Iterable[str]:
         if answer.prediction != int(answer.probability >= 0.5):
             yield f"row {row}: prediction {answer.prediction} with probability {answer.probability:.6f}"
         if case.predictions and answer.prediction != case.predictions[row]:
-            yield f"row {row}: prediction {answer.prediction}, wanted {case.predictions[row]}"
+            yield f"row {row}: prediction {answer.prediction}, expected {case.predictions[row]}"
         if case.probabilities and abs(answer.probability - case.probabilities[row]) > TOLERANCE:
-            yield f"row {row}: probability {answer.probability:.9f}, wanted {case.probabilities[row]:.9f}"
+            yield f"row {row}: probability {answer.probability:.9f}, expected {case.probabilities[row]:.9f}"
 
 
 def _refusal_problems(case: Case, reply: Reply, status: int) -> list[str]:
     problems = []
     original = reply.headers.get(scoring_client.ORIGINAL_STATUS)
     if status == 424 and original != str(case.status):
-        problems.append(f"header {scoring_client.ORIGINAL_STATUS} {original!r}, wanted '{case.status}'")
+        problems.append(f"header {scoring_client.ORIGINAL_STATUS} {original!r}, expected '{case.status}'")
     if case.by == "score.py":
         error = _error(reply.document)
         if error is None:
             problems.append("the body names no error with code, field and message")
         elif error["field"] != case.field:
-            problems.append(f"field {error['field']!r}, wanted {case.field!r}")
+            problems.append(f"field {error['field']!r}, expected {case.field!r}")
     return problems
 
 

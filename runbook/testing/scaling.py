@@ -43,7 +43,7 @@ def scaling(stage: Stage) -> Scaling:
 
 
 def table(history: Sequence[tuple[float, int, int]] | None, began: float, seconds: float) -> pd.DataFrame:
-    """Return a row per change: second (since ``began``, unix time), wanted, ready; empty where nothing was measured.
+    """Return a row per change: second (since ``began``, unix time), expected, ready; empty where nothing was measured.
 
     The last row repeats what held when ``seconds`` had passed.
     """

@@ -110,7 +110,7 @@ class Client:
     def _exchange(self, request: Request, headers: Mapping[str, str]) -> tuple[int, bytes, dict[str, str]]:
         address = urlsplit(self.endpoint.scoring_uri)
         if address.scheme not in ("http", "https") or not address.hostname:
-            raise UsageError(f"scoring_uri is {self.endpoint.scoring_uri!r}: wanted an http or https address.")
+            raise UsageError(f"scoring_uri is {self.endpoint.scoring_uri!r}: expected an http or https address.")
         path = address.path.rsplit("/", 1)[0] + f"/{request.path}" if request.path else address.path
         way = route.to(self.endpoint.scoring_uri)
         sent = dict(headers)
@@ -159,10 +159,10 @@ def answers(content: bytes, rows: int | None, model_version: str) -> list[Answer
     else:
         each = msgspec.json.decode(content, type=list[Answer])
     if len(each) != (1 if rows is None else rows):
-        raise ValueError(f"{len(each)} answers, wanted {rows}")
+        raise ValueError(f"{len(each)} answers, expected {rows}")
     versions = {a.model_version for a in each} - {model_version}
     if versions:
-        raise ValueError(f"model_version {', '.join(sorted(versions))}, wanted {model_version}")
+        raise ValueError(f"model_version {', '.join(sorted(versions))}, expected {model_version}")
     return each
 
 

@@ -93,7 +93,7 @@ def _walk(
             _discriminated(types, kind, value, at, direction, found)
         case "ArrayType":
             if not isinstance(value, list):
-                found.append((at, f"wanted a list, found {type(value).__name__}"))
+                found.append((at, f"expected a list, found {type(value).__name__}"))
                 return
             for number, item in enumerate(value):
                 _walk(types, _resolve(types, kind["itemType"]), item, f"{at}[{number}]", direction, found)
@@ -101,7 +101,7 @@ def _walk(
             _union(types, kind, value, at, direction, found)
         case "StringLiteralType":
             if value != kind["value"]:
-                found.append((at, f"wanted {kind['value']!r}"))
+                found.append((at, f"expected {kind['value']!r}"))
         case "StringType" | "IntegerType" | "BooleanType" as name:
             _plain(name, kind, value, at, found)
 
@@ -117,7 +117,7 @@ def _object(
     root: bool,
 ) -> None:
     if not isinstance(value, dict):
-        found.append((at, f"wanted an object, found {type(value).__name__}"))
+        found.append((at, f"expected an object, found {type(value).__name__}"))
         return
     hidden = _READ_ONLY if direction == "request" else _WRITE_ONLY
     for name, member in properties.items():
@@ -137,7 +137,7 @@ def _object(
 def _discriminated(types: list[Any], kind: Any, value: Any, at: str, direction: Direction, found: list[Any]) -> None:
     chosen = value.get(kind["discriminator"]) if isinstance(value, dict) else None
     if chosen not in kind["elements"]:
-        found.append((f"{at}.{kind['discriminator']}", f"wanted one of {sorted(kind['elements'])}, found {chosen!r}"))
+        found.append((f"{at}.{kind['discriminator']}", f"expected one of {sorted(kind['elements'])}, found {chosen!r}"))
         return
     element = _resolve(types, kind["elements"][chosen])
     properties = {**kind["baseProperties"], **element["properties"]}
@@ -156,6 +156,6 @@ def _union(types: list[Any], kind: Any, value: Any, at: str, direction: Directio
 def _plain(name: str, kind: Any, value: Any, at: str, found: list[Any]) -> None:
     wanted = {"StringType": str, "IntegerType": int, "BooleanType": bool}[name]
     if not isinstance(value, wanted) or (wanted is int and isinstance(value, bool)):
-        found.append((at, f"wanted {wanted.__name__}, found {type(value).__name__}"))
+        found.append((at, f"expected {wanted.__name__}, found {type(value).__name__}"))
     elif isinstance(value, str) and "pattern" in kind and not re.search(kind["pattern"], value):
         found.append((at, "does not match the pattern"))

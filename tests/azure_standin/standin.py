@@ -227,7 +227,7 @@ KNOWN = [
         "Microsoft.MachineLearningServices/workspaces/codes/versions",
         "2023-04-01",
         ".properties.properties.hash_version",
-        "wanted str, found int",
+        "expected str, found int",
     )
 ]
 

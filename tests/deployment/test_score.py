@@ -236,11 +236,11 @@ def test_the_server_hands_out_the_committed_swagger(server: Server) -> None:
 
 @pytest.mark.parametrize("digest", ["", "0" * 64], ids=["no digest", "another digest"])
 def test_a_model_whose_digest_is_not_the_wanted_one_is_never_served(folder: Path, digest: str) -> None:
-    assert "wanted sha256" in last_words(folder, digest)
+    assert "expected sha256" in last_words(folder, digest)
 
 
 def test_a_model_without_a_version_is_never_served(folder: Path, onnx_file: bytes) -> None:
-    assert "wanted sha256" in last_words(folder, dataset.digest(onnx_file), version="")
+    assert "expected sha256" in last_words(folder, dataset.digest(onnx_file), version="")
 
 
 def test_a_second_model_beside_the_first_is_never_served(folder: Path, onnx_file: bytes) -> None:
@@ -272,7 +272,7 @@ def test_the_threshold_itself_is_the_verdict_1_and_what_is_no_probability_is_nev
 def test_a_model_that_answers_more_than_1_is_never_served(folder: Path) -> None:
     made = made_of(age=1.0)
     (folder / "model" / "model" / "model.onnx").write_bytes(made)
-    assert "wanted probabilities from 0 to 1" in last_words(folder, dataset.digest(made))
+    assert "expected probabilities from 0 to 1" in last_words(folder, dataset.digest(made))
 
 
 def test_scoring_needs_no_training_library_and_nothing_that_unpickles() -> None:

@@ -48,7 +48,7 @@ def test_text_from_elsewhere_gives_no_orders(foreign: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "ordinary", ["p95: 412.7 ms, wanted ≤ 150\n\tnext line", "## Heading", "a # b ## c", "grün ✓ 日本"]
+    "ordinary", ["p95: 412.7 ms, expected ≤ 150\n\tnext line", "## Heading", "a # b ## c", "grün ✓ 日本"]
 )
 def test_ordinary_text_is_shown_as_it_is(ordinary: str) -> None:
     assert foreign_text.shown(ordinary) == ordinary

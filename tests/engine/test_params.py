@@ -55,14 +55,14 @@ def test_an_unknown_parameter_is_refused_with_the_nearest_name(files: Path) -> N
 @pytest.mark.parametrize(
     ("override", "words"),
     [
-        ("traffic_percent=abc", "wanted int"),
-        ("traffic_percent=1.5", "wanted int"),
-        ("traffic_percent=101", "wanted 0 to 100"),
+        ("traffic_percent=abc", "expected int"),
+        ("traffic_percent=1.5", "expected int"),
+        ("traffic_percent=101", "expected 0 to 100"),
         ("rate=nan", "finite"),
-        ("rate=11", "wanted 0 to 10"),
-        ("dry_run=yes", "wanted bool"),
+        ("rate=11", "expected 0 to 10"),
+        ("dry_run=yes", "expected bool"),
         ("promote_when=sometimes", "one of not_worse, better"),
-        ("traffic_percent", "wanted key=value"),
+        ("traffic_percent", "expected key=value"),
         ("target=azure", "--target"),
         ("run_id=x", "--run-id"),
     ],
@@ -78,12 +78,12 @@ def test_a_string_stays_the_string_that_was_typed(files: Path, text: str, value:
 
 def test_a_value_of_the_wrong_type_in_a_file_is_refused(files: Path) -> None:
     (files / "base.yml").write_text("model_version: 7\n")
-    assert "model_version is 7 (int), wanted str" in refused()
+    assert "model_version is 7 (int), expected str" in refused()
 
 
 def test_true_is_not_an_int(files: Path) -> None:
     (files / "base.yml").write_text("traffic_percent: true\n")
-    assert "wanted int" in refused()
+    assert "expected int" in refused()
 
 
 def test_a_nested_file_is_refused(files: Path) -> None:
@@ -118,10 +118,10 @@ def test_a_notebook_without_the_parameters_tag_is_refused(build: Builder) -> Non
     ("line", "words"),
     [
         ("twice: int = 2 * 3  # computed", "is computed"),
-        ("bare = 1  # no type", "wanted 'name: type = default"),
+        ("bare = 1  # no type", "expected 'name: type = default"),
         ("silent: int = 1", "has no comment"),
         ("low: int = 5  # out of its own range, 6..9", "the default of low is 5"),
-        ("odd: set = None  # strange type", "wanted one of"),
+        ("odd: set = None  # strange type", "expected one of"),
     ],
 )
 def test_a_parameters_cell_that_breaks_its_form_is_refused(build: Builder, line: str, words: str) -> None:
@@ -192,7 +192,7 @@ def test_a_refused_value_says_which_notebook_lists_what_it_may_be() -> None:
     with pytest.raises(ParamsError) as caught:
         params.layers("local", "dev", overrides=["model_kind=woods"])
     message = str(caught.value)
-    assert "wanted one of auto, logistic_regression, gradient_boosting, random_forest" in message
+    assert "expected one of auto, logistic_regression, gradient_boosting, random_forest" in message
     assert "Declared in the parameters cell of notebooks/20_train.ipynb." in message
 
 

@@ -94,12 +94,17 @@ BROKEN = [
         "{step: 20_trian, minutes",
         "notebooks/20_trian.ipynb is not in the repository",
     ),
-    ("ci.yml", "step: 20_train, ", "step: 40_register, ", "wanted 10_create_compute 20_train"),
+    ("ci.yml", "step: 20_train, ", "step: 40_register, ", "expected 10_create_compute 20_train"),
     ("ci.yml", "step: 20_train, minutes: 90", "step: 20_train, minuets: 90", "parameter minuets is given"),
     ("ci.yml", "step: 20_train, minutes: 90", "step: 20_train", "parameter minutes is missing"),
     ("ci.yml", "templates/step.yml  ", "templates/stpe.yml  ", "template templates/stpe.yml is not there"),
-    ("ci.yml", ", condition: always()}", "}", "papermill 49_delete_compute has condition succeeded(), wanted always()"),
-    ("templates/reports.yml", "  condition: always()\n", "", "wanted always()"),
+    (
+        "ci.yml",
+        ", condition: always()}",
+        "}",
+        "papermill 49_delete_compute has condition succeeded(), expected always()",
+    ),
+    ("templates/reports.yml", "  condition: always()\n", "", "expected always()"),
     ("templates/step.yml", "  inputs:", "  continueOnError: true\n  inputs:", "has continueOnError"),
     (
         "ci.yml",
@@ -130,16 +135,21 @@ BROKEN = [
     ("cd.yml", "trigger: none  ", "trigger: [main]  ", "trigger is"),
     ("cd.yml", "pr: none", "pr: [main]", "pr is"),
     ("cd.yml", "        include: [main]", "        exclude: [main]", "CI's end on main does not start CD"),
-    ("cd.yml", "lockBehavior: sequential", "lockBehavior: runLatest", "wanted sequential"),
-    ("cd.yml", "dependsOn: [dev]", "dependsOn: []", "wanted dev, then prod that depends on dev"),
-    ("cd.yml", "    stage: prod", "    stage: production", "parameter stage is 'production', wanted one of dev, prod"),
+    ("cd.yml", "lockBehavior: sequential", "lockBehavior: runLatest", "expected sequential"),
+    ("cd.yml", "dependsOn: [dev]", "dependsOn: []", "expected dev, then prod that depends on dev"),
+    (
+        "cd.yml",
+        "    stage: prod",
+        "    stage: production",
+        "parameter stage is 'production', expected one of dev, prod",
+    ),
     ("cd.yml", "  - pipeline: ci", "  - pipeline: build", "pipeline ci is not among the resources"),
     ("cd.yml", f"group: {NAME} ", f"group: {NAME}k ", f"group {NAME}k is not known"),
     (
         "templates/release.yml",
         f"environment: {NAME}-",
         "environment: t-",
-        f"wanted a deployment job on {NAME}-dev",
+        f"expected a deployment job on {NAME}-dev",
     ),
     ("templates/release.yml", "- deployment: release", "- deployment: deploy", "a keyword"),
     (
@@ -152,17 +162,17 @@ BROKEN = [
         "templates/release.yml",
         "step: 95_rollback\n                m",
         "step: 90_release\n                m",
-        "wanted 95_rollback",
+        "expected 95_rollback",
     ),
-    ("templates/release.yml", "condition: canceled()", "condition: failed()", "wanted canceled(): no hook covers it"),
-    ("templates/release.yml", "condition: canceled()", "condition: always()", "wanted canceled(): no hook covers it"),
+    ("templates/release.yml", "condition: canceled()", "condition: failed()", "expected canceled(): no hook covers it"),
+    ("templates/release.yml", "condition: canceled()", "condition: always()", "expected canceled(): no hook covers it"),
     ("templates/release.yml", "cancelTimeoutInMinutes: 60", "cancelTimeoutInMinutes: 30", "may need 51 minutes"),
     ("ci.yml", "cancelTimeoutInMinutes: 60", "cancelTimeoutInMinutes: 50", "may need 51 minutes after a cancellation"),
     (
         "templates/release.yml",
         " -p only_release_of=$(Build.BuildId)",
         ' --from "x"',
-        "wanted --from in deploy and nowhere",
+        "expected --from in deploy and nowhere",
     ),
     ("templates/release.yml", "name: rollback-", "name: reports-", "is published twice"),
     (
@@ -175,9 +185,14 @@ BROKEN = [
         "templates/release.yml",
         ' --from "$(Pipeline.Workspace)/ci/titanic_pred_artifact"',
         "",
-        "wanted --from in deploy",
+        "expected --from in deploy",
     ),
-    ("templates/release.yml", " -p only_release_of=$(Build.BuildId)", "", "wanted -p only_release_of=$(Build.BuildId)"),
+    (
+        "templates/release.yml",
+        " -p only_release_of=$(Build.BuildId)",
+        "",
+        "expected -p only_release_of=$(Build.BuildId)",
+    ),
     (
         "templates/release.yml",
         "displayName: Fetch CI's artifact",
@@ -188,9 +203,9 @@ BROKEN = [
         "templates/step.yml",
         "displayName: papermill ${{",
         "displayName: run ${{",
-        "wanted 'papermill 10_create_compute'",
+        "expected 'papermill 10_create_compute'",
     ),
-    ("templates/step.yml", "inlineScript: .venv", "inlineScript: sleep 1 && .venv", "wanted the line"),
+    ("templates/step.yml", "inlineScript: .venv", "inlineScript: sleep 1 && .venv", "expected the line"),
     ("templates/step.yml", " --run-id $(Build.BuildId)", "", "has no --run-id"),
     ("templates/step.yml", "parameters.minutes", "parameters.minuets", "parameter 'minuets' is not declared"),
     ("templates/step.yml", "$(target)", "$(traget)", "$(traget) is not defined"),
@@ -221,20 +236,20 @@ BROKEN = [
         "pipelines/cover.ini",
         "pipelines/cover.ini is not in the repository",
     ),
-    ("templates/tests.yml", "steps:", "steps: {", "wanted YAML, correct this line"),
+    ("templates/tests.yml", "steps:", "steps: {", "expected YAML, correct this line"),
     (
         "templates/tests.yml",
         "  timeoutInMinutes: 10",
         "  timeoutInMinutes: 10\n  timeoutInMinutes: 11",
         "twice in one mapping",
     ),
-    ("templates/tests.yml", "steps:", "extras: []\nsteps:", "wanted parameters and one of"),
+    ("templates/tests.yml", "steps:", "extras: []\nsteps:", "expected parameters and one of"),
     ("templates/release.yml", "${{ if eq(", "${{ if startsWith(", "'startsWith' is not known"),
     (
         "templates/release.yml",
         "${{ if eq(parameters.stage, 'prod') }}",
         "${{ each x in parameters.stages }}",
-        "wanted 'if'",
+        "expected 'if'",
     ),
 ]
 
@@ -266,7 +281,7 @@ def test_every_step_that_runs_has_been_removed_once(root: Path) -> None:
 def test_a_missing_pipeline_is_one_clear_problem(root: Path) -> None:
     (root / "pipelines" / "cd.yml").unlink()
     assert problems(root) == [
-        "pipelines/cd.yml:1: there is no such file, wanted a pipeline or template, correct the name."
+        "pipelines/cd.yml:1: there is no such file, expected a pipeline or template, correct the name."
     ]
 
 

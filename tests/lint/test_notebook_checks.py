@@ -213,7 +213,7 @@ def test_a_training_that_has_read_the_holdout_stops(monkeypatch: pytest.MonkeyPa
 
 def test_a_kind_of_model_that_is_no_candidate_is_refused_with_the_candidates() -> None:
     run("20_train", "check-choice", chosen="forest", candidates={"forest": None})
-    with pytest.raises(CheckFailed, match="found woods, wanted one of forest"):
+    with pytest.raises(CheckFailed, match="found woods, expected one of forest"):
         run("20_train", "check-choice", chosen="woods", candidates={"forest": None})
 
 

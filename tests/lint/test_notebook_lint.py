@@ -150,11 +150,11 @@ def little_prose(document: Any) -> None:
         (open_under_another_name, "m.holdout reads the holdout"),
         (import_the_opener, "dataset.holdout reads the holdout"),
         (read_the_file, "'../data/titanic.csv' reads the holdout"),
-        (check_little, "code cells check; wanted a quarter"),
+        (check_little, "code cells check; expected a quarter"),
         (many_cells, "cells, at most 40"),
-        (little_prose, "wanted at least 0.9 each"),
+        (little_prose, "expected at least 0.9 each"),
         (drop_table, "the table under the title"),
-        (drop_row, "wanted Changes, Needs, Takes, Checks, Undo"),
+        (drop_row, "expected Changes, Needs, Takes, Checks, Undo"),
         (drop_after, "no section '## After'"),
         (store_output, "has outputs"),
         (random_id, "stable slug"),
@@ -241,7 +241,7 @@ DEPLOYMENT: dict[str, Any] = {
 @pytest.mark.parametrize(
     ("path", "value", "words"),
     [
-        (("scale_settings", "target_utilization_percentage"), 500, "wanted 1 to 100"),
+        (("scale_settings", "target_utilization_percentage"), 500, "expected 1 to 100"),
         (("scale_settings", "max_instances"), 2, "min <= max"),
         (("resources", "requests", "cpu"), "600m", "above its limit"),
         (("resources", "requests", "memory"), "2Gi", "above its limit"),
@@ -265,7 +265,7 @@ def test_what_the_service_accepts_and_nobody_means_is_refused(path: tuple[str, .
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ({"auth_mode": "aad_token"}, "wanted one of key, aml_token"),
+        ({"auth_mode": "aad_token"}, "expected one of key, aml_token"),
         ({"traffic": {"blue": 100}}, "cannot be set"),
         ({"mirror_traffic": {"green": 60}}, "at most 50"),
         ({"name": "x"}, "3 to 32"),

@@ -125,5 +125,5 @@ def test_a_training_that_reads_the_holdout_is_red_and_leaves_no_candidate(tmp_pa
     place = Place(tmp_path)
     done = place.notebook(edited, {"cv_folds": "2", "cv_repeats": "1", **LENIENT})
     assert done.returncode == 1
-    assert "times the holdout was read so far: found 1, wanted 0" in done.stderr
+    assert "times the holdout was read so far: found 1, expected 0" in done.stderr
     assert not (place.run / "metadata" / "run.json").exists()

@@ -23,7 +23,9 @@ def diagnostics() -> dict[str, list[str]]:
     """Returns what the language service says of every pipeline, template and the known-bad file, by path."""
     schema = os.environ.get(SCHEMA)
     if not schema:
-        pytest.skip(f"{SCHEMA} is not set: wanted the path of service-schema.json of microsoft/azure-pipelines-vscode")
+        pytest.skip(
+            f"{SCHEMA} is not set: expected the path of service-schema.json of microsoft/azure-pipelines-vscode"
+        )
     if not shutil.which("npm") or not shutil.which("node"):
         pytest.skip("node and npm are not on PATH: Microsoft's language service is written for them")
     files = [*sorted((paths.ROOT / "pipelines").rglob("*.yml")), HERE / "known_bad.yml"]

@@ -124,5 +124,5 @@ def test_a_slot_with_a_share_of_the_traffic_is_not_overwritten(monkeypatch: pyte
     )
     names: dict[str, Any] = {"served": "blue", "version": Prod(None).find_model("Titanic", "7")}
     exec(source, {**names, "endpoint": endpoint({"blue": 100, "green": 0}, {})})  # noqa: S102 - our own notebook
-    with pytest.raises(CheckFailed, match="on the slot that is overwritten: found 10, wanted 0"):
+    with pytest.raises(CheckFailed, match="on the slot that is overwritten: found 10, expected 0"):
         exec(source, {**names, "endpoint": endpoint({"blue": 90, "green": 10}, {})})  # noqa: S102

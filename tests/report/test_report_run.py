@@ -76,7 +76,7 @@ def test_a_failed_run_says_where_why_what_serves_and_links_the_cell() -> None:
     folder = failed()
     soup = page(folder)
     assert text(soup, ".verdict .headline") == "Failed at stress test, prod: sustained p95, in ms"
-    assert "Wanted ≤ 150, found 412.7." in text(soup, ".verdict")
+    assert "Expected ≤ 150, found 412.7." in text(soup, ".verdict")
     assert "Dev serves model 12 and prod serves model 11." in text(soup, ".verdict")
     link = str(only(soup, ".verdict a")["href"])
     assert link == "80_stress_test-prod/report.html#failed"
@@ -92,7 +92,7 @@ def test_a_refused_candidate_is_the_headline_and_prod_is_said_to_be_untouched() 
     ]
     soup = page(write("r1", steps, status="failed", endpoints=[endpoint("prod", "11")]))
     assert text(soup, ".verdict .headline") == "Do not release: the candidate failed its evaluation"
-    assert "Log loss on the holdout: found 0.5112, wanted at most 0.46." in text(soup, ".verdict")
+    assert "Log loss on the holdout: found 0.5112, expected at most 0.46." in text(soup, ".verdict")
     assert "Prod serves model 11. No step of prod ran." in text(soup, ".verdict")
     assert "log loss on the holdout ≤ 0.46 0.5112 0.36 to 0.48 Failed" in rows(soup, "gates")
 
@@ -365,8 +365,10 @@ def test_the_summary_is_a_verdict_tables_and_a_line_of_steps_per_stage() -> None
     folder = failed()
     report.run(folder)
     summary = (folder / "summary.md").read_text(encoding="utf-8")
-    assert summary.startswith("### ❌ Failed at stress test, prod: sustained p95, in ms\n\nWanted ≤ 150, found 412.7.")
-    assert "\n\n| Step | Gate | Wanted | Found | Result |\n|:--|" in summary, (
+    assert summary.startswith(
+        "### ❌ Failed at stress test, prod: sustained p95, in ms\n\nExpected ≤ 150, found 412.7."
+    )
+    assert "\n\n| Step | Gate | Expected | Found | Result |\n|:--|" in summary, (
         "a table without a blank line before it is no table"
     )
     assert "| Stress test, prod | sustained p95, in ms | ≤ 150 | 412.7 | ❌ Failed |" in summary
@@ -381,7 +383,7 @@ def test_junit_has_a_suite_per_step_and_a_case_per_check() -> None:
     stress = suites.findall("testsuite[@name='80_stress_test-prod']")[0]
     assert [c.get("name") for c in stress] == ["sustained p95, in ms", "80_stress_test-prod ran to its end"]
     failure = stress[0].find("failure")
-    assert failure is not None and failure.get("message") == "wanted at most 150, found 412.7"
+    assert failure is not None and failure.get("message") == "expected at most 150, found 412.7"
     assert stress[1].find("skipped") is not None
 
 

@@ -41,12 +41,12 @@ def test_the_first_screen_says_the_verdict_the_checks_and_the_parameters(run: Pa
 def test_a_failed_check_is_told_first_and_its_cell_is_open(run: Path) -> None:
     page = read(run / "80_stress_test")
     assert text(page, ".verdict .headline") == "Failed: latency p95, ms"
-    assert "Wanted ≤ 150, found 412.7." in text(page, ".verdict")
+    assert "Expected ≤ 150, found 412.7." in text(page, ".verdict")
     assert only(page, ".verdict a")["href"] == "#failed"
     failed = only(page, "#failed")
     assert [d.has_attr("open") for d in failed.select("details")] == [True, False], "source open, traceback folded"
     whole = failed.get_text()
-    assert whole.index("wanted at most 150") < whole.index("Traceback")
+    assert whole.index("expected at most 150") < whole.index("Traceback")
 
 
 def test_cells_after_the_failed_one_are_shown_as_not_run(run: Path) -> None:

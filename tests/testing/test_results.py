@@ -58,9 +58,9 @@ def endpoint_of(onnx_file: Path, profile: Profile, spoil: Spoil = lambda answer:
     def score(request: web.Request, content: bytes) -> tuple[int, object]:
         try:
             if request.method != "POST":
-                raise contract.ContractError(405, "method_not_allowed", None, "wanted POST")
+                raise contract.ContractError(405, "method_not_allowed", None, "expected POST")
             if request.content_type != "application/json":
-                raise contract.ContractError(415, "unsupported_media_type", None, "wanted application/json")
+                raise contract.ContractError(415, "unsupported_media_type", None, "expected application/json")
             rows, many = contract.decode(content)
         except contract.ContractError as error:
             return error.status, error.body()
@@ -140,7 +140,7 @@ def test_a_status_of_the_other_profile_does_not_pass(onnx_file: Path) -> None:
     [
         (lambda a: a.update(probability=a["probability"] + 2e-6), "probability"),
         (lambda a: a.update(prediction=1 - a["prediction"]), "prediction"),
-        (lambda a: a.update(model_version="6"), "model_version 6, wanted 7"),
+        (lambda a: a.update(model_version="6"), "model_version 6, expected 7"),
         (lambda a: a.pop("model_version"), "model_version"),
         (lambda a: a.update(prediction=float(a["prediction"]) + 0.5), "prediction"),
     ],
@@ -223,7 +223,7 @@ def test_the_catalogue_has_every_case_that_it_promises(onnx_file: Path) -> None:
 def test_a_refusal_that_names_another_field_fails(onnx_file: Path) -> None:
     wrong = Case(cases.BAD, "Age: -5", Request(b'{"Pclass": 9}'), status=422, field="Age")
     (found,) = outcomes(endpoint_of(onnx_file, "kubernetes"), [wrong])
-    assert found.problems == ("field 'Pclass', wanted 'Age'",)
+    assert found.problems == ("field 'Pclass', expected 'Age'",)
 
 
 def test_a_refusal_in_another_shape_fails() -> None:
@@ -262,7 +262,7 @@ def test_the_table_and_the_junit_file_say_what_failed(
     found = outcomes(endpoint_of(onnx_file, "kubernetes"), chosen, version="8")
     table = results.table(found)
     assert list(table.columns) == ["group", "case", "sent", "wanted", "found", "seconds", "verdict"]
-    assert all(table["verdict"].str.startswith("FAILED: not the wanted answer: model_version 7, wanted 8"))
+    assert all(table["verdict"].str.startswith("FAILED: not the expected answer: model_version 7, expected 8"))
     root = junit(found, monkeypatch, tmp_path)
     assert (root.attrib["tests"], root.attrib["failures"]) == ("2", "2")
     assert [c.attrib["name"] for c in root] == ["Mrs. Cumings lives", "Mr. Kelly dies"]
@@ -275,4 +275,4 @@ def test_the_junit_file_survives_what_xml_can_not_hold(
     found = outcomes(endpoint_of(onnx_file, "kubernetes"), [odd])
     root = junit(found, monkeypatch, tmp_path)
     assert root[0].attrib["name"] == "a ? in the name"
-    assert "wanted 422" in str(root[0].findtext("failure"))
+    assert "expected 422" in str(root[0].findtext("failure"))

@@ -17,7 +17,7 @@ FILES = ("ci.yml", "cd.yml")
 
 
 def problems(root: Path) -> list[str]:
-    """Return what breaks a rule in ``root/pipelines``, each as ``file:line: what, wanted what, what to do``."""
+    """Return what breaks a rule in ``root/pipelines``, each as ``file:line: what, expected what, what to do``."""
     try:
         pipelines = {name: load(root, f"pipelines/{name}") for name in FILES}
         jobs = [job for name, pipeline in pipelines.items() for job in tasks.jobs(name, pipeline)]

@@ -52,7 +52,7 @@ def _order(job: Job) -> Iterator[str]:
     rollback = {"on.failure": list(steps.undoing()), "deploy": [*plan, *steps.undoing()]}
     wanted = rollback.get(job.hook, plan)
     if found and found != wanted:
-        yield f"{job.at}: {job.label} runs {' '.join(found)}, wanted {' '.join(wanted)}, follow `{hint.line('plan')}`."
+        yield f"{job.at}: {job.label} runs {' '.join(found)}, expected {' '.join(wanted)}, follow `{hint.line('plan')}`."
 
 
 def _call(job: Job, step: dict[str, Any]) -> Iterator[str]:
@@ -60,22 +60,22 @@ def _call(job: Job, step: dict[str, Any]) -> Iterator[str]:
     if not name:
         return
     if step.get("displayName") != f"papermill {name}":
-        yield f"{step[AT]}: {name} is shown as {step.get('displayName')!r}, wanted 'papermill {name}', set displayName."
+        yield f"{step[AT]}: {name} is shown as {step.get('displayName')!r}, expected 'papermill {name}', set displayName."
     if "\n" in line or not line.startswith(".venv/bin/runbook step "):
-        yield f"{step[AT]}: {name} is called by {line!r}, wanted the line `.venv/bin/runbook step {name}`, mend it."
+        yield f"{step[AT]}: {name} is called by {line!r}, expected the line `.venv/bin/runbook step {name}`, mend it."
     if "--run-id $(Build.BuildId)" not in line:
         yield f"{step[AT]}: {name} has no --run-id $(Build.BuildId), which all steps of a run share, add it."
     staged = f"{_staged(job, line)} "
     if (job.file == "cd.yml") is not (f"--stage {job.stage['stage']} " in staged):
-        yield f"{step[AT]}: {name} runs as {staged!r}, wanted --stage in CD and none in CI, mend it."
+        yield f"{step[AT]}: {name} runs as {staged!r}, expected --stage in CD and none in CI, mend it."
     undoes = name in steps.undoing()
     takes = job.hook == "deploy" and not undoes
     for wish, needed in (("--from ", takes), ("-p only_release_of=$(Build.BuildId) ", undoes)):
         if (wish in staged) is not needed:
             where = "in deploy" if wish == "--from " else f"for {' and '.join(steps.undoing())}"
-            yield f"{step[AT]}: {name} runs as {staged!r}, wanted {wish}{where} and nowhere else, mend it."
+            yield f"{step[AT]}: {name} runs as {staged!r}, expected {wish}{where} and nowhere else, mend it."
     if job.hook == "deploy" and undoes and step.get("condition") != "canceled()":
-        yield f"{step[AT]}: {name} has condition {step.get('condition')}, wanted canceled(): no hook covers it, set it."
+        yield f"{step[AT]}: {name} has condition {step.get('condition')}, expected canceled(): no hook covers it, set it."
 
 
 def _staged(job: Job, line: str) -> str:
@@ -88,9 +88,9 @@ def _failure(step: dict[str, Any]) -> Iterator[str]:
     clears_up = steps.row(called(step) or "").always_after != ""
     needed = clears_up or any(task.found_in(step) for task in REPORTED)
     if needed and step.get("condition") != "always()":
-        yield f"{step[AT]}: {what} has condition {step.get('condition')}, wanted always(): a failure needs it, set it."
+        yield f"{step[AT]}: {what} has condition {step.get('condition')}, expected always(): a failure needs it, set it."
     if step.get("continueOnError") == "true":
-        yield f"{step[AT]}: {what} has continueOnError, wanted a failure that stops the job, remove it."
+        yield f"{step[AT]}: {what} has continueOnError, expected a failure that stops the job, remove it."
 
 
 def _deadlines(job: Job) -> Iterator[str]:
@@ -99,21 +99,21 @@ def _deadlines(job: Job) -> Iterator[str]:
     wishes += ["cancelTimeoutInMinutes"] if any(map(called, job.steps)) else []
     for wish in wishes:
         if wish not in job.body:
-            yield f"{job.at}: {job.label} has no {wish}, wanted a deadline of its own, add it."
+            yield f"{job.at}: {job.label} has no {wish}, expected a deadline of its own, add it."
     # Agents give a cancelled job five minutes when nothing else is written.
     given = float(job.body.get("cancelTimeoutInMinutes", 5))
     asked = sum(float(step.get("timeoutInMinutes", 0)) for step in job.steps if step.get("condition") in CANCELLED)
     if "cancelTimeoutInMinutes" in job.body and asked > given:
         yield (
             f"{job.at}: {job.label} may need {asked:g} minutes after a cancellation and has cancelTimeoutInMinutes "
-            f"{given:g}, wanted as many, raise it."
+            f"{given:g}, expected as many, raise it."
         )
     for step in job.steps:
         if "timeoutInMinutes" not in step:
             what = step.get("displayName", text(step)[:40])
-            yield f"{step[AT]}: {what} has no timeoutInMinutes, wanted a deadline, add it."
+            yield f"{step[AT]}: {what} has no timeoutInMinutes, expected a deadline, add it."
     if job.body.get("continueOnError") == "true":
-        yield f"{job.at}: {job.label} has continueOnError, wanted a failure that is red, remove it."
+        yield f"{job.at}: {job.label} has continueOnError, expected a failure that is red, remove it."
 
 
 def _variables(job: Job) -> Iterator[str]:
@@ -122,20 +122,20 @@ def _variables(job: Job) -> Iterator[str]:
         projects = connections(job)
         if projects and "group" in row and row["group"].removesuffix("-secrets") not in projects:
             groups = ", ".join(f"{name}{suffix}" for name in projects for suffix in GROUPS)
-            yield f"{row[AT]}: group {row['group']} is not known, wanted one of {groups}, add it there."
+            yield f"{row[AT]}: group {row['group']} is not known, expected one of {groups}, add it there."
     known = PREDEFINED | _grouped(job) | {row["name"] for row in rows if "name" in row}
     for place in [*rows, *job.steps]:
         for name in sorted(set(MACRO.findall(text(place))) - known):
-            yield f"{place[AT]}: $({name}) is not defined, wanted a variable of the pipeline or of a group, define it."
+            yield f"{place[AT]}: $({name}) is not defined, expected a variable of the pipeline or of a group, define it."
 
 
 def _secrets(step: dict[str, Any], secret: set[str]) -> Iterator[str]:
     for name in sorted(secret & set(MACRO.findall(text({k: v for k, v in step.items() if k != "env"})))):
-        yield f"{step[AT]}: $({name}) stands outside env:, wanted it mapped there: a command line is logged, move it."
+        yield f"{step[AT]}: $({name}) stands outside env:, expected it mapped there: a command line is logged, move it."
     held = [key for key, value in step.get("env", {}).items() if secret & set(MACRO.findall(str(value)))]
     shown = [key for key in held if re.search(rf"\$\{{?{key}\b", script(step))]
     if shown or (held and _LEAK.search(script(step))):
-        yield f"{step[AT]}: the script may show {', '.join(shown or held)}, wanted no secret in a log, do not print it."
+        yield f"{step[AT]}: the script may show {', '.join(shown or held)}, expected no secret in a log, do not print it."
 
 
 def _grouped(job: Job) -> set[str]:

@@ -40,13 +40,13 @@ def read(root: Path, name: str) -> dict[str, Any]:
         node = yaml.compose((root / name).read_text(encoding="utf-8"), yaml.SafeLoader)
     except FileNotFoundError:
         raise AnatomyError(
-            f"{name}:1: there is no such file, wanted a pipeline or template, correct the name."
+            f"{name}:1: there is no such file, expected a pipeline or template, correct the name."
         ) from None
     except yaml.MarkedYAMLError as error:
         line = error.problem_mark.line + 1 if error.problem_mark else 1
-        raise AnatomyError(f"{name}:{line}: {error.problem}, wanted YAML, correct this line.") from error
+        raise AnatomyError(f"{name}:{line}: {error.problem}, expected YAML, correct this line.") from error
     if not isinstance(node, yaml.MappingNode):
-        raise AnatomyError(f"{name}:1: not a mapping, wanted 'key: value' lines at the top, see the other pipelines.")
+        raise AnatomyError(f"{name}:1: not a mapping, expected 'key: value' lines at the top, see the other pipelines.")
     return dict(_plain(node, name))
 
 
@@ -76,7 +76,7 @@ class _Scope:
         try:
             return evaluate(text, {"parameters": self.parameters}, {})
         except AnatomyError as error:
-            raise AnatomyError(f"{where}: {error}, wanted what language.py knows, write it more simply.") from None
+            raise AnatomyError(f"{where}: {error}, expected what language.py knows, write it more simply.") from None
 
 
 def _plain(node: yaml.Node, file: str) -> Any:
@@ -89,7 +89,7 @@ def _plain(node: yaml.Node, file: str) -> Any:
         if key.value in mapping:
             line = key.start_mark.line + 1
             raise AnatomyError(
-                f"{file}:{line}: '{key.value}' twice in one mapping, wanted each key once, remove one of them."
+                f"{file}:{line}: '{key.value}' twice in one mapping, expected each key once, remove one of them."
             )
         mapping[key.value] = _plain(value, file)
     return mapping
@@ -110,7 +110,7 @@ def _expand_mapping(mapping: dict[str, Any], scope: _Scope) -> dict[str, Any]:
 def _chosen(key: str, scope: _Scope, where: str) -> bool:
     match = re.fullmatch(r"\$\{\{ if (.*) \}\}", key)
     if not match:
-        raise AnatomyError(f"{where}: {key!r} is not known, wanted 'if', write it more simply.")
+        raise AnatomyError(f"{where}: {key!r} is not known, expected 'if', write it more simply.")
     return _truth(scope.evaluate(match[1], where))
 
 
@@ -138,11 +138,11 @@ def _expand_item(item: Any, scope: _Scope, where: str) -> list[Any]:
 def _include(item: dict[str, Any], scope: _Scope) -> list[Any]:
     unknown = set(item) - {AT, "template", "parameters"}
     if unknown:
-        raise AnatomyError(f"{item[AT]}: {sorted(unknown)} beside template, wanted only parameters, remove it.")
+        raise AnatomyError(f"{item[AT]}: {sorted(unknown)} beside template, expected only parameters, remove it.")
     # The service reads the path from the folder of the file that includes.
     name = (Path(scope.file).parent / item["template"]).as_posix()
     if not (scope.root / name).is_file():
-        raise AnatomyError(f"{item[AT]}: template {item['template']} is not there, wanted {name}, correct the path.")
+        raise AnatomyError(f"{item[AT]}: template {item['template']} is not there, expected {name}, correct the path.")
     body = read(scope.root, name)
     given = item.get("parameters", {})
     values = {k: _expand(v, scope, item[AT]) for k, v in given.items() if k != AT} if given else {}
@@ -150,7 +150,7 @@ def _include(item: dict[str, Any], scope: _Scope) -> list[Any]:
     section = [key for key in body if key in SECTIONS]
     if len(section) != 1 or set(body) - {AT, "parameters", *section}:
         raise AnatomyError(
-            f"{name}:1: holds {sorted(set(body) - {AT})}, wanted parameters and one of {', '.join(SECTIONS)}."
+            f"{name}:1: holds {sorted(set(body) - {AT})}, expected parameters and one of {', '.join(SECTIONS)}."
         )
     return list(_expand(body[section[0]], inner, body[AT]))
 
@@ -160,18 +160,18 @@ def _values(document: dict[str, Any], given: Mapping[str, Any], where: str) -> d
     unknown = sorted(set(given) - set(declared))
     if unknown:
         raise AnatomyError(
-            f"{where}: parameter {unknown[0]} is given, wanted one of {', '.join(declared) or 'none'}, remove it."
+            f"{where}: parameter {unknown[0]} is given, expected one of {', '.join(declared) or 'none'}, remove it."
         )
     values = {}
     for name, parameter in declared.items():
         if name not in given and "default" not in parameter:
             raise AnatomyError(
-                f"{where}: parameter {name} is missing, wanted {parameter.get('type', 'string')}, pass it."
+                f"{where}: parameter {name} is missing, expected {parameter.get('type', 'string')}, pass it."
             )
         value = given.get(name, parameter.get("default"))
         if "values" in parameter and value not in parameter["values"]:
             raise AnatomyError(
-                f"{where}: parameter {name} is {value!r}, wanted one of {', '.join(parameter['values'])}, correct it."
+                f"{where}: parameter {name} is {value!r}, expected one of {', '.join(parameter['values'])}, correct it."
             )
         values[name] = _truth(value) if parameter.get("type") == "boolean" else value
     return values

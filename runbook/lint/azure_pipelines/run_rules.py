@@ -38,24 +38,24 @@ def _dependencies(pipeline: dict[str, Any]) -> Iterator[str]:
         wanted = stage.get("dependsOn", [])
         for name in [wanted] if isinstance(wanted, str) else wanted:
             if name not in names[:i]:
-                yield f"{stage[AT]}: {stage['stage']} depends on stage {name}, wanted an earlier one, correct it."
+                yield f"{stage[AT]}: {stage['stage']} depends on stage {name}, expected an earlier one, correct it."
 
 
 def _release(cd: dict[str, Any], jobs: list[Job]) -> Iterator[str]:
     stages = {stage["stage"]: stage for stage in cd["stages"]}
     if list(stages) != ["dev", "prod"] or stages["prod"].get("dependsOn") not in ("dev", ["dev"]):
-        yield f"{cd[AT]}: the stages are {', '.join(stages)}, wanted dev, then prod that depends on dev, restore that."
+        yield f"{cd[AT]}: the stages are {', '.join(stages)}, expected dev, then prod that depends on dev, restore that."
     projects = {name for job in jobs for name in connections(job)}
     for name, stage in stages.items():
         for job in stage["jobs"]:
             environments = [f"{project}-{name}" for project in sorted(projects)]
             if "deployment" not in job or job.get("environment") not in environments:
                 wish = " or ".join(environments)
-                yield f"{job[AT]}: wanted a deployment job on {wish}, where approvals hang, restore it."
+                yield f"{job[AT]}: expected a deployment job on {wish}, where approvals hang, restore it."
             elif job["deployment"].lower() in ("deploy", "deployment"):
-                yield f"{job[AT]}: the job is named {job['deployment']}, a keyword, wanted another name, rename it."
+                yield f"{job[AT]}: the job is named {job['deployment']}, a keyword, expected another name, rename it."
     if cd.get("lockBehavior") != "sequential":
-        yield f"{cd[AT]}: lockBehavior is {cd.get('lockBehavior')}, wanted sequential: one release at a time, set it."
+        yield f"{cd[AT]}: lockBehavior is {cd.get('lockBehavior')}, expected sequential: one release at a time, set it."
 
 
 def _conditions(ci: dict[str, Any]) -> Iterator[str]:
@@ -66,7 +66,7 @@ def _conditions(ci: dict[str, Any]) -> Iterator[str]:
                 how = (
                     f"{'does not run' if wanted else 'runs'} for {reason} after {'green' if green else 'failed'} stages"
                 )
-                yield f"{stage[AT]}: {stage['stage']} {how}, wanted the opposite, mend its condition."
+                yield f"{stage[AT]}: {stage['stage']} {how}, expected the opposite, mend its condition."
 
 
 def _runs(stage: dict[str, Any], reason: str, green: bool) -> bool:
@@ -81,7 +81,7 @@ def _runs(stage: dict[str, Any], reason: str, green: bool) -> bool:
         return evaluate(stage.get("condition", "succeeded()"), names, functions) is True
     except AnatomyError as error:
         raise AnatomyError(
-            f"{stage[AT]}: condition: {error}, wanted what language.py knows, write it more simply."
+            f"{stage[AT]}: condition: {error}, expected what language.py knows, write it more simply."
         ) from None
 
 
@@ -89,11 +89,11 @@ def _triggers(ci: dict[str, Any], cd: dict[str, Any]) -> Iterator[str]:
     for key in ("trigger", "pr"):
         found = text(ci.get(key, ""))
         if not re.search(r"branches include main\b.*paths (in|ex)clude ", found):
-            yield f"{ci[AT]}: {key} is {found!r}, wanted the branch main with path filters, restore it."
+            yield f"{ci[AT]}: {key} is {found!r}, expected the branch main with path filters, restore it."
         if cd.get(key) != "none":
-            yield f"{cd[AT]}: {key} is {text(cd.get(key, ''))!r}, wanted none: only CI's end may release, set it."
+            yield f"{cd[AT]}: {key} is {text(cd.get(key, ''))!r}, expected none: only CI's end may release, set it."
     if not any("include main" in text(source.get("trigger", "")) for source in _sources(cd)):
-        yield f"{cd[AT]}: CI's end on main does not start CD, wanted resources.pipelines.trigger, restore it."
+        yield f"{cd[AT]}: CI's end on main does not start CD, expected resources.pipelines.trigger, restore it."
 
 
 def _sources(cd: dict[str, Any]) -> list[dict[str, Any]]:
@@ -108,9 +108,9 @@ def _published(jobs: list[Job]) -> Iterator[str]:
                 continue
             name, path = step["inputs"].get("artifact"), step["inputs"].get("targetPath", "").rstrip("/")
             if (job.file, name) in seen:
-                yield f"{step[AT]}: artifact {name} is published twice, wanted a name of its own, rename it."
+                yield f"{step[AT]}: artifact {name} is published twice, expected a name of its own, rename it."
             if path in ("$(Pipeline.Workspace)", "$(Build.SourcesDirectory)"):
-                yield f"{step[AT]}: all of {path} is published, wanted only what was staged, publish that."
+                yield f"{step[AT]}: all of {path} is published, expected only what was staged, publish that."
             seen.add((job.file, name))
 
 
@@ -124,7 +124,7 @@ def _fetched(cd: dict[str, Any], jobs: list[Job]) -> Iterator[str]:
         for step in job.steps:
             source, name = step.get("download"), step.get("artifact")
             if source and source not in {"current", *aliases}:
-                yield f"{step[AT]}: pipeline {source} is not among the resources, wanted one of those, correct it."
+                yield f"{step[AT]}: pipeline {source} is not among the resources, expected one of those, correct it."
             elif source and (job.file if source == "current" else "ci.yml", name) not in made:
                 yield f"{step[AT]}: artifact {name} is fetched but nobody publishes it, correct the name."
 
@@ -136,4 +136,4 @@ def _files(root: Path, jobs: list[Job]) -> Iterator[str]:
             mentioned += [f"notebooks/{name}.ipynb"] if (name := called(step)) else []
             for path in mentioned:
                 if not (root / path).exists():
-                    yield f"{step[AT]}: {path} is not in the repository, wanted a file that is, correct the path."
+                    yield f"{step[AT]}: {path} is not in the repository, expected a file that is, correct the path."

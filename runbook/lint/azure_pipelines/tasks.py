@@ -80,9 +80,9 @@ def called(step: dict[str, Any]) -> str | None:
 
 
 def missing(every: list[Job]) -> Iterator[str]:
-    """Yield a problem for each wanted job that is not there and each wanted task that is missing or out of order."""
+    """Yield a problem for each expected job that is not there and each expected task that is missing or out of order."""
     for label in sorted(WANTED.keys() - {job.label for job in every}):
-        yield f"pipelines/{label.split()[0]}:1: there is no '{label}', wanted that stage with that hook, put it back."
+        yield f"pipelines/{label.split()[0]}:1: there is no '{label}', expected that stage with that hook, put it back."
     for job in every:
         after, last = "the start", -1
         for task in WANTED.get(job.label, []):
@@ -90,7 +90,7 @@ def missing(every: list[Job]) -> Iterator[str]:
             later = [i for i in places if i > last]
             if not later:
                 how = "stands too early" if places else "is missing"
-                yield f"{job.at}: {job.label}: {task.name} {how}, wanted it after {after}, put it back."
+                yield f"{job.at}: {job.label}: {task.name} {how}, expected it after {after}, put it back."
                 continue
             after, last = task.name, later[0]
 

@@ -16,7 +16,7 @@ CERTIFICATE, PRIVATE_KEY = "RUNBOOK_TLS_CERTIFICATE_PEM", "RUNBOOK_TLS_PRIVATE_K
 
 
 def cluster(doc: Mapping[str, Any], location: str) -> Any:
-    """Return the AKS cluster of cluster.yml: a managed identity, local accounts on, both wanted by the extension."""
+    """Return the AKS cluster of cluster.yml: a managed identity, local accounts on, both expected by the extension."""
     from azure.mgmt.containerservice.models import ManagedCluster
 
     pool = {
@@ -100,7 +100,7 @@ def _certificate() -> dict[str, str]:
     missing = [name for name in (CERTIFICATE, PRIVATE_KEY) if not os.environ.get(name)]
     if missing:
         raise PlatformError(
-            f"ssl_enabled is true and {', '.join(missing)} is not set: wanted a certificate as PEM text."
+            f"ssl_enabled is true and {', '.join(missing)} is not set: expected a certificate as PEM text."
         )
     encoded = {name: base64.b64encode(os.environ[name].encode()).decode() for name in (CERTIFICATE, PRIVATE_KEY)}
     return {"scoringFe.sslCert": encoded[CERTIFICATE], "scoringFe.sslKey": encoded[PRIVATE_KEY]}

@@ -189,7 +189,7 @@ def _create_namespace(at: Workspace, doc: Mapping[str, Any]) -> dict[str, Any]:
         poller = at.aks.managed_clusters.begin_run_command(at.at.resource_group, doc["name"], request)
         result = wait(poller, workspace.COMPUTE, what, _look(at, doc["name"]))
     if result.exit_code != 0:
-        raise PlatformError(f"{what}: exit code {result.exit_code}, wanted 0.", result.logs or "")
+        raise PlatformError(f"{what}: exit code {result.exit_code}, expected 0.", result.logs or "")
     return {"namespace": {"command": command}}
 
 

@@ -85,7 +85,7 @@ def deploy(at: Workspace, stage: Stage, name: str, model: ModelVersion) -> Chang
         wait(poller, seconds, what, look)
     ready = _read(at, stage).deployment(name)
     if ready is None or ready.state != "ready":
-        raise PlatformError(f"{what}: afterwards Azure shows {ready}, wanted state ready.", logs(at, stage, name))
+        raise PlatformError(f"{what}: afterwards Azure shows {ready}, expected state ready.", logs(at, stage, name))
     return Change(call, sent, changed=True, result=ready)
 
 
@@ -97,7 +97,7 @@ def set_traffic(at: Workspace, stage: Stage, traffic: Mapping[str, int], tags: M
     ready = {d.name for d in before.deployments if d.state == "ready"}
     if sum(traffic.values()) not in (0, 100) or not _shares(traffic).keys() <= ready:
         raise PlatformError(
-            f"Traffic {dict(traffic)} of {before.name}: wanted 0 or 100 percent in all, and only to deployments that are "
+            f"Traffic {dict(traffic)} of {before.name}: expected 0 or 100 percent in all, and only to deployments that are "
             f"ready: {sorted(ready)}."
         )
     if _shares(before.traffic) == _shares(traffic) and tags.items() <= before.tags.items():

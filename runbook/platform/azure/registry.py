@@ -87,10 +87,10 @@ def download(at: Workspace, name: str, version: str, into: Path) -> Path:
         at.ml.models.download(name, version, download_path=str(into))
     paths = sorted((into / name).rglob("model.onnx"))
     if len(paths) != 1:
-        raise PlatformError(f"The model {name}:{version} holds {len(paths)} files model.onnx, wanted one.")
+        raise PlatformError(f"The model {name}:{version} holds {len(paths)} files model.onnx, expected one.")
     digest = hashlib.sha256(paths[0].read_bytes()).hexdigest()
     if digest != found.digest:
-        raise PlatformError(f"The model {name}:{version} has digest {digest}, wanted {found.digest} as registered.")
+        raise PlatformError(f"The model {name}:{version} has digest {digest}, expected {found.digest} as registered.")
     return paths[0]
 
 

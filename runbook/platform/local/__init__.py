@@ -159,7 +159,7 @@ class LocalPlatform:
         return endpoint.log(self.home, stage, name, lines)
 
     def replica_history(self, stage: Stage, name: str, since: float) -> list[tuple[float, int, int]] | None:
-        """Return (unix time, wanted, ready) since ``since``, beginning with what held then."""
+        """Return (unix time, expected, ready) since ``since``, beginning with what held then."""
         return endpoint.history(self.home, stage, name, since)
 
     def down(self) -> list[str]:

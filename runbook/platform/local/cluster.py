@@ -37,14 +37,14 @@ def create(of: Home) -> Change[Cluster]:
     fits = int(this.memory_gib // memory)
     if fits < least:
         raise PlatformError(
-            f"This machine has {this.memory_gib:.1f} GiB: {fits} replicas of {memory:.2f} GiB fit, wanted at least {least}. "
+            f"This machine has {this.memory_gib:.1f} GiB: {fits} replicas of {memory:.2f} GiB fit, expected at least {least}. "
             "Give it more memory, or ask for less in deployment/prod/deployment.yml."
         )
     nodes = f"{document.get('node_count')} x {document.get('node_size')}"
     details = {
         "where": "this machine",
         "replica": f"{cpu:.2f} cores and {memory:.2f} GiB, sidecar included",
-        "memory": f"{this.memory_gib:.1f} GiB hold {fits} replicas (wanted {least} to {most})",
+        "memory": f"{this.memory_gib:.1f} GiB hold {fits} replicas (expected {least} to {most})",
         "cores": f"{this.cores:g} cores would hold {int(this.cores // cpu)} replicas by their requests; not enforced here",
         "in the cloud": f"{nodes} would hold {_cloud(document, cpu, memory)} replicas",
     }
@@ -114,6 +114,6 @@ def _quantity(text: str, units: Mapping[str, float]) -> float:
     match = re.fullmatch(r"([0-9.]+)([A-Za-z]*)", text)
     if match is None or match[2] not in units:
         raise PlatformError(
-            f"deployment/prod/deployment.yml: resources.requests has {text!r}, wanted for example 0.5, 500m or 1Gi."
+            f"deployment/prod/deployment.yml: resources.requests has {text!r}, expected for example 0.5, 500m or 1Gi."
         )
     return float(match[1]) * units[match[2]]

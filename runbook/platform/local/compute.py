@@ -24,7 +24,7 @@ def create(of: Home, name: str) -> Change[Compute]:
     found = (("cores", this.cores, LEAST_CORES), ("GiB of memory", this.memory_gib, LEAST_MEMORY_GIB))
     for word, have, least in (*found, ("GiB of free disk", this.disk_gib, LEAST_DISK_GIB)):
         if have < least:
-            raise PlatformError(f"This machine has {have:.1f} {word}, wanted at least {least:.0f} to train on it.")
+            raise PlatformError(f"This machine has {have:.1f} {word}, expected at least {least:.0f} to train on it.")
     record = {
         "name": name,
         "size": str(document.get("size", "")),

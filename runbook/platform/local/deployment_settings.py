@@ -102,7 +102,7 @@ def read(document: Mapping[str, Any], stage: str, snapshot: Path, model: Path) -
     )
     if serving.most < serving.least or not 0 < serving.target <= 100 or serving.polling_interval <= 0:
         raise AnatomyError(
-            f"deployment/{stage}/deployment.yml: scale_settings {dict(scale)!r}: wanted min_instances <= max_instances, "
+            f"deployment/{stage}/deployment.yml: scale_settings {dict(scale)!r}: expected min_instances <= max_instances, "
             "target_utilization_percentage in 1..100 and polling_interval above 0."
         )
     return serving
@@ -115,7 +115,7 @@ def _whole(document: Mapping[str, Any], key: str, default: int, stage: str) -> i
     except ValueError:
         number = 0
     if number < 1:
-        raise AnatomyError(f"deployment/{stage}/deployment.yml: {key} is {value!r}, wanted a whole number from 1 on.")
+        raise AnatomyError(f"deployment/{stage}/deployment.yml: {key} is {value!r}, expected a whole number from 1 on.")
     return number
 
 
@@ -123,7 +123,7 @@ def _environment(variables: Mapping[str, Any], stage: str) -> dict[str, str]:
     for key, value in variables.items():
         if not isinstance(value, str):
             raise AnatomyError(
-                f"deployment/{stage}/deployment.yml: environment_variables.{key} is {value!r}, wanted text: quote it."
+                f"deployment/{stage}/deployment.yml: environment_variables.{key} is {value!r}, expected text: quote it."
             )
     return dict(variables)
 
@@ -132,7 +132,7 @@ def _calm_polls() -> int:
     text = os.environ.get("RUNBOOK_CALM_POLLS") or str(CALM_POLLS)
     if not text.isdecimal() or int(text) < 1:
         raise UsageError(
-            f"RUNBOOK_CALM_POLLS is {text!r}, wanted a whole number from 1 on, or leave it unset for {CALM_POLLS}."
+            f"RUNBOOK_CALM_POLLS is {text!r}, expected a whole number from 1 on, or leave it unset for {CALM_POLLS}."
         )
     return int(text)
 
@@ -141,6 +141,6 @@ def _code_folder(code: str, stage: str) -> Path:
     folder = (paths.DEPLOYMENT / stage / code).resolve()
     if not folder.is_relative_to(paths.DEPLOYMENT.resolve()):
         raise AnatomyError(
-            f"deployment/{stage}/deployment.yml: code_configuration.code is {code!r}, wanted a folder below deployment/."
+            f"deployment/{stage}/deployment.yml: code_configuration.code is {code!r}, expected a folder below deployment/."
         )
     return folder.relative_to(paths.DEPLOYMENT.resolve())

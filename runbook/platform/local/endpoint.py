@@ -114,9 +114,9 @@ def set_traffic(of: Home, stage: Stage, traffic: Mapping[str, int], tags: Mappin
     for name, percent in traffic.items():
         names.name("deployment", name)
         if isinstance(percent, bool) or not isinstance(percent, int) or not 0 <= percent <= 100:
-            raise UsageError(f"traffic of {name} is {percent!r}, wanted a whole number of percent in 0..100.")
+            raise UsageError(f"traffic of {name} is {percent!r}, expected a whole number of percent in 0..100.")
     if sum(traffic.values()) not in (0, 100):
-        raise UsageError(f"traffic {dict(traffic)!r} sums to {sum(traffic.values())}, wanted 0 or 100.")
+        raise UsageError(f"traffic {dict(traffic)!r} sums to {sum(traffic.values())}, expected 0 or 100.")
     sent: dict[str, Any] = {"traffic": dict(traffic), "tags": dict(tags)}
     answer = controller_client.order(of, endpoint, ORDER_S, verb="traffic", **sent)
     return Change(f"local: set the traffic of {endpoint}", sent, answer.changed, answer.state.public())
@@ -176,7 +176,7 @@ def log(of: Home, stage: Stage, name: str, lines: int) -> str:
 
 
 def history(of: Home, stage: Stage, name: str, since: float) -> list[tuple[float, int, int]]:
-    """Return (unix time, wanted, ready) of a deployment since ``since``, beginning with what held at that moment."""
+    """Return (unix time, expected, ready) of a deployment since ``since``, beginning with what held at that moment."""
     try:
         lines = (of.endpoint(_needed(of, stage)) / HISTORY).read_text(encoding="utf-8").splitlines()
     except FileNotFoundError:

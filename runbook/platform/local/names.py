@@ -15,7 +15,7 @@ def name(kind: str, value: str) -> str:
     """Return ``value`` when it is a name Azure ML takes for an endpoint, deployment or compute; else raise UsageError."""
     if not isinstance(value, str) or not NAME.fullmatch(value):
         raise UsageError(
-            f"{kind} name is {value!r}: wanted 3 to 32 letters, digits and '-', starting with a letter and not ending in '-'."
+            f"{kind} name is {value!r}: expected 3 to 32 letters, digits and '-', starting with a letter and not ending in '-'."
         )
     return value
 
@@ -24,7 +24,7 @@ def model(value: str) -> str:
     """Return ``value`` when it can name a registered model and its folder; else raise UsageError."""
     if not isinstance(value, str) or not MODEL_NAME.fullmatch(value):
         raise UsageError(
-            f"model name is {value!r}: wanted letters, digits, '.', '_' and '-', starting with a letter or digit."
+            f"model name is {value!r}: expected letters, digits, '.', '_' and '-', starting with a letter or digit."
         )
     return value
 
@@ -32,5 +32,5 @@ def model(value: str) -> str:
 def version(value: str) -> str:
     """Return ``value`` when it is a model version, a number without leading zero; else raise UsageError."""
     if not isinstance(value, str) or not VERSION.fullmatch(value):
-        raise UsageError(f"model version is {value!r}: wanted a whole number from 1 on, as text.")
+        raise UsageError(f"model version is {value!r}: expected a whole number from 1 on, as text.")
     return value

@@ -142,7 +142,7 @@ def _logged_model(client: MlflowClient, source: str) -> tuple[str, str | None]:
         raise NotFound(f"Run {run_id} logged no model called {model_name!r}. Run first: {hint.RUNBOOK} step 20_train")
     model_id = source.removeprefix("models:/")
     if not model_id.startswith("m-"):
-        raise UsageError(f"source is {source!r}, wanted runs:/RUN/NAME or models:/m-ID: what the training logged.")
+        raise UsageError(f"source is {source!r}, expected runs:/RUN/NAME or models:/m-ID: what the training logged.")
     return f"models:/{model_id}", client.get_logged_model(model_id).source_run_id
 
 
@@ -155,7 +155,7 @@ def _download(of: Home, source: str, into: Path, digest: str) -> Path:
     found = _digest(path)
     if found != digest:
         raise PlatformError(
-            f"{MODEL_FILE} of {source} has sha256 {found or '(no such file)'}, wanted {digest}: not the bytes that were "
+            f"{MODEL_FILE} of {source} has sha256 {found or '(no such file)'}, expected {digest}: not the bytes that were "
             "trained. Restore them, or train and register again."
         )
     return path

@@ -102,7 +102,7 @@ def open_home(path: Path) -> Home:
     found = read_json(version).get("version")
     if found != VERSION:
         raise PlatformError(
-            f"{path} has state version {found!r}, wanted {VERSION}: another release of the runbook wrote it. Use that release, "
+            f"{path} has state version {found!r}, expected {VERSION}: another release of the runbook wrote it. Use that release, "
             f"or run its `{hint.line('down')}` and point RUNBOOK_HOME at an empty folder."
         )
     if "id" not in read_json(version):  # an earlier release made it
@@ -151,7 +151,7 @@ def read_json(path: Path) -> dict[str, Any]:
         ) from error
     if not isinstance(document, dict):
         raise PlatformError(
-            f"{path} holds {type(document).__name__}, wanted a mapping. Run `{hint.line('down')}`, then delete it."
+            f"{path} holds {type(document).__name__}, expected a mapping. Run `{hint.line('down')}`, then delete it."
         )
     return document
 

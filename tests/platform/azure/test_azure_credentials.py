@@ -61,7 +61,7 @@ def test_coordinates_may_stand_in_the_params_and_the_environment_comes_first(
 
 def test_a_coordinate_that_is_no_text_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     written(tmp_path, monkeypatch, "resource_group: 7\n")
-    with pytest.raises(AnatomyError, match="resource_group is 7, wanted text"):
+    with pytest.raises(AnatomyError, match="resource_group is 7, expected text"):
         Coordinates.read({})
 
 

@@ -125,7 +125,7 @@ def test_traffic_that_cannot_be_is_refused_before_it_is_sent(
     azure.deploy("dev", "blue", version)
     before = len(standin.sent("PUT", "/onlineEndpoints/titanic-dev$"))
     for traffic in ({"blue": 60}, {"green": 100}, {"blue": 50, "green": 50}):
-        with pytest.raises(PlatformError, match="wanted 0 or 100 percent"):
+        with pytest.raises(PlatformError, match="expected 0 or 100 percent"):
             azure.set_traffic("dev", traffic, {})
     assert len(standin.sent("PUT", "/onlineEndpoints/titanic-dev$")) == before
 
@@ -135,7 +135,7 @@ def test_a_crashing_init_fails_with_the_containers_own_log(azure: AzurePlatform,
     with pytest.raises(PlatformError) as failure:
         azure.deploy("dev", "blue", replace(version, digest="0" * 64))
     assert "init of score.py failed" in str(failure.value)
-    assert "wanted sha256 0000" in failure.value.log
+    assert "expected sha256 0000" in failure.value.log
     found = azure.find_endpoint("dev")
     assert found and found.deployments[0].state == "failed"
 

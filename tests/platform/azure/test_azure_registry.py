@@ -57,7 +57,7 @@ def test_other_bytes_than_the_registered_ones_are_refused(
     azure: AzurePlatform, candidate: Candidate, tmp_path: Path
 ) -> None:
     wrong = azure.register_model("Titanic", candidate.source, "0" * 64, "", {}).result
-    with pytest.raises(PlatformError, match="wanted 0000"):
+    with pytest.raises(PlatformError, match="expected 0000"):
         azure.download_model("Titanic", wrong.version, tmp_path / "into")
 
 

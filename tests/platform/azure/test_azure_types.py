@@ -38,7 +38,7 @@ def test_a_misspelt_member_is_found(body: dict[str, Any]) -> None:
 
 def test_a_wrong_type_is_found(body: dict[str, Any]) -> None:
     body["properties"]["scaleSettings"]["maxInstances"] = "six"
-    assert rules(body) == [".properties.scaleSettings.maxInstances wanted int, found str"]
+    assert rules(body) == [".properties.scaleSettings.maxInstances expected int, found str"]
 
 
 def test_a_missing_required_member_is_found(body: dict[str, Any]) -> None:
@@ -49,7 +49,7 @@ def test_a_missing_required_member_is_found(body: dict[str, Any]) -> None:
 def test_an_unknown_kind_is_found(body: dict[str, Any]) -> None:
     body["properties"]["endpointComputeType"] = "Balloon"
     (found,) = rules(body)
-    assert found.startswith(".properties.endpointComputeType wanted one of")
+    assert found.startswith(".properties.endpointComputeType expected one of")
     assert "Kubernetes" in found
 
 

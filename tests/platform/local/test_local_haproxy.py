@@ -63,7 +63,7 @@ def test_an_old_haproxy_on_path_is_refused_with_the_line_that_installs_a_newer_o
 ) -> None:
     fake(tmp_path, version)
     monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
-    with pytest.raises(PlatformError, match=rf"is HAProxy {version}, wanted at least 2.8. Install it with: "):
+    with pytest.raises(PlatformError, match=rf"is HAProxy {version}, expected at least 2.8. Install it with: "):
         binary.find()
 
 

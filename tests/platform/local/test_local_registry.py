@@ -162,7 +162,7 @@ def test_a_source_that_was_never_logged_is_not_found(platform: LocalPlatform, fi
     for source in ("runs:/" + "0" * 32 + "/model", f"runs:/{run}/other", "models:/m-" + "0" * 32):
         with pytest.raises(NotFound):
             platform.register_model("None", source, "0" * 64, "", {})
-    with pytest.raises(UsageError, match="wanted runs:/"):
+    with pytest.raises(UsageError, match="expected runs:/"):
         platform.register_model("None", "/etc/passwd", "0" * 64, "", {})
 
 

@@ -93,7 +93,7 @@ def test_a_machine_that_cannot_hold_the_least_replicas_is_no_cluster(
 ) -> None:
     # A replica asks for 1 GiB, and the sidecar for 0.1.
     monkeypatch.setattr(machine, "measure", lambda folder: Machine(2, 3.29, 8))
-    with pytest.raises(PlatformError, match="2 replicas of 1.10 GiB fit, wanted at least 3"):
+    with pytest.raises(PlatformError, match="2 replicas of 1.10 GiB fit, expected at least 3"):
         platform.create_cluster()
     monkeypatch.setattr(machine, "measure", lambda folder: Machine(2, 3.31, 8))
     assert platform.create_cluster().result.fits == 3

@@ -57,7 +57,7 @@ class Orders:
             # What is already sent to a deployment may stay there while its replicas are started again.
             if percent > before.traffic.get(name, 0) and condition != "ready":
                 raise PlatformError(
-                    f"Deployment {name} of {before.name} is {condition}, wanted ready: it cannot get traffic. "
+                    f"Deployment {name} of {before.name} is {condition}, expected ready: it cannot get traffic. "
                     "Deploy it first."
                 )
         if _shares(traffic) == _shares(before.traffic) and tags == before.tags:
@@ -85,7 +85,7 @@ class Orders:
             return False
         if before.traffic.get(name):
             raise PlatformError(
-                f"Deployment {name} of {before.name} has {before.traffic[name]} % of the traffic, wanted 0 before it is "
+                f"Deployment {name} of {before.name} has {before.traffic[name]} % of the traffic, expected 0 before it is "
                 "deleted: set the traffic first."
             )
         leaving = [replace(r, state="draining") for r in before.replicas.values() if r.deployment == name]

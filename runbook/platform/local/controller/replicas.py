@@ -1,4 +1,4 @@
-"""Keeps as many replicas of every deployment alive as are wanted, and changes that number with the load."""
+"""Keeps as many replicas of every deployment alive as are expected, and changes that number with the load."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ class Fleet:
                 self.keep(deployment)
 
     def keep(self, deployment: Deployment) -> None:
-        """From now on keep this deployment at its wanted number of replicas; it must be ready in the book."""
+        """From now on keep this deployment at its expected number of replicas; it must be ready in the book."""
         ready = self.book.state.ready(deployment.name)
         self._backoff[deployment.revision].lived()
         self.wanted[deployment.name] = max(deployment.serving.least, min(deployment.serving.most, len(ready)))

@@ -83,7 +83,7 @@ class Book:
         return found is not None and found.revision == deployment.revision and found.state == "ready"
 
     def note(self, name: str, wanted: int) -> None:
-        """Append (time, wanted, ready) of one deployment to the history when it differs from the last line."""
+        """Append (time, expected, ready) of one deployment to the history when it differs from the last line."""
         ready = len(self.state.ready(name)) if name in self.state.deployments else 0
         if self._noted.get(name) == (wanted, ready):
             return

@@ -22,7 +22,9 @@ def find() -> tuple[Path, str]:
     version = _version(binary, os.stat(binary).st_mtime_ns)
     numbers = tuple(int(part) for part in re.findall(r"\d+", version)[:2])
     if numbers < OLDEST:
-        raise PlatformError(f"{binary} is HAProxy {version or 'of unknown version'}, wanted at least 2.8. {_install()}")
+        raise PlatformError(
+            f"{binary} is HAProxy {version or 'of unknown version'}, expected at least 2.8. {_install()}"
+        )
     return binary, version
 
 

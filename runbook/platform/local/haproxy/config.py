@@ -173,7 +173,7 @@ def _frontend(endpoint: Endpoint) -> str:
         unknown_path=_message(
             f"Not found; this endpoint has {endpoint.prefix}/score and {endpoint.prefix}/swagger.json"
         ),
-        unauthorized=_message("Missing or wrong key; wanted the header Authorization: Bearer KEY"),
+        unauthorized=_message("Missing or wrong key; expected the header Authorization: Bearer KEY"),
     )
 
 
