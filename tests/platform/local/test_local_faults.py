@@ -161,7 +161,7 @@ def test_a_killed_router_is_restarted_on_its_port(cloud: Cloud, worker_only: boo
 
 def test_after_kill_9_of_everything_the_next_verb_revives_the_endpoint(cloud: Cloud) -> None:
     before = cloud.serve("dev")
-    _kill_everything(before)
+    _kill_everything(cloud, before)
     found = cloud.platform.find_endpoint("dev")
     assert found is not None
     assert (found.scoring_uri, found.traffic, found.deployments[0].state) == (
@@ -174,7 +174,7 @@ def test_after_kill_9_of_everything_the_next_verb_revives_the_endpoint(cloud: Cl
 
 def test_a_port_taken_after_a_crash_is_replaced_and_the_move_is_told(cloud: Cloud) -> None:
     before = cloud.serve("dev")
-    _kill_everything(before)
+    _kill_everything(cloud, before)
     with socket.socket() as other:
         other.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         other.bind(("127.0.0.1", before.port))
@@ -374,10 +374,18 @@ def _processes(of: state.Endpoint) -> list[Process]:
     return [p for p in (of.controller, of.router, *(r.process for r in of.replicas.values())) if p]
 
 
-def _kill_everything(of: state.Endpoint) -> None:
-    for one in _processes(of):
+def _kill_everything(cloud: Cloud, of: state.Endpoint) -> None:
+    # The standby goes first. Otherwise it takes over and starts again what dies here.
+    for one in standby.find(cloud.platform.home, "titanic-dev") | set(_processes(of)):
         process.kill_group(one)
-    assert eventually(lambda: not any(map(process.alive, _processes(of))) and not listening(of.port))
+
+    def dead() -> bool:
+        left = standby.find(cloud.platform.home, "titanic-dev")
+        for one in left:
+            process.kill_group(one)
+        return not left and not any(map(process.alive, _processes(of))) and not listening(of.port)
+
+    assert eventually(dead)
 
 
 @pytest.mark.parametrize("endpoint_too", [True, False])
