@@ -19,6 +19,7 @@ from sklearn.metrics import log_loss
 from sklearn.tree import DecisionTreeClassifier
 
 from runbook.errors import UsageError
+from runbook.modelling.dataset import FLOAT32_EXACT, separator
 
 Kind = Literal["whole", "number", "category", "date"]
 
@@ -29,8 +30,6 @@ NO_WORDS = {"0", "0.0", "no", "n", "false", "f"}
 MAX_WORDS = 40
 # Names of columns that identify a row: "id", "customer_id", "CustomerID", "row number".
 NAMES_OF_KEYS = re.compile(r"((^|[^a-z])(id|key|uuid|number|nr)($|[^a-z]))|(?<=[a-z])(?-i:ID|Id)$", re.IGNORECASE)
-# float32 holds every whole number up to this one.
-FLOAT32_EXACT = 2**24
 FIRST_DAY = dt.date(1970, 1, 1)
 
 
@@ -125,12 +124,6 @@ def profile(path: Path, label: str, group: str | None, positive: str | None = No
         left_out=left_out,
         best_field=_best_field(table, columns, labels),
     )
-
-
-def separator(text: str) -> str:
-    """Return the character that separates the columns: comma, semicolon or tab."""
-    header = text.partition("\n")[0]
-    return max(",;\t", key=header.count)
 
 
 def _bytes(path: Path) -> bytes:
